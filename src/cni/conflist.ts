@@ -11,6 +11,8 @@ const PORTMAP = "portmap";
 /** Every libcni in use knows it; later ones are told in `cniVersions`, of which older libraries take no notice. */
 const COMMON_VERSION: CniVersion = "1.0.0";
 const VERSION_TIMEOUT_MS = 5000;
+/** An answer to VERSION has some hundred bytes. */
+const MOST_ANSWER_BYTES = 64 * 1024;
 
 export interface NetworkRequest {
   readonly network: string;
@@ -60,6 +62,16 @@ function commonVersions(others: readonly (readonly string[])[]): CniVersion[] {
   return CNI_VERSIONS.filter((version) => others.every((spoken) => spoken.includes(version)));
 }
 
+/** Undefined for what is no answer to VERSION. */
+function supportedIn(said: string): readonly unknown[] | undefined {
+  try {
+    const answer = JSON.parse(said) as { readonly supportedVersions?: unknown } | null;
+    return Array.isArray(answer?.supportedVersions) ? answer.supportedVersions : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /** What a plugin answers to VERSION. */
 function spokenBy(program: string): string[] {
   const doing = `asking ${program} which versions of CNI it speaks`;
@@ -70,11 +82,23 @@ function spokenBy(program: string): string[] {
       stderr: "pipe",
       env: { PATH: process.env["PATH"] ?? "", CNI_COMMAND: "VERSION" },
       timeout: VERSION_TIMEOUT_MS,
+      // Whatever it does with other signals, and however much it prints.
+      killSignal: "SIGKILL",
+      maxBuffer: MOST_ANSWER_BYTES,
     });
-    const answer = JSON.parse(ran.stdout.toString()) as { readonly supportedVersions?: unknown };
-    const versions = answer.supportedVersions;
-    if (ran.exitCode === 0 && Array.isArray(versions)) return versions.map(String).filter(isSpoken);
-    throw new Error(`it ended with ${ran.exitCode} and said ${ran.stdout.toString().trim()}`);
+    const said = ran.stdout.toString();
+    if (ran.exitedDueToTimeout === true) throw new Error(`it does not end (${VERSION_TIMEOUT_MS / 1000} s)`);
+    const versions = supportedIn(said);
+    if (ran.exitCode !== 0 || versions === undefined) {
+      throw new Error(
+        `it ended with ${ran.signalCode ?? ran.exitCode} and said ${said.trim().slice(0, 200)}`,
+      );
+    }
+    const spoken = versions.map(String).filter(isSpoken);
+    if (spoken.length > 0) return spoken;
+    throw new Error(
+      `it speaks ${versions.join(", ").slice(0, 200) || "none"}, and wayout ${CNI_VERSIONS.join(", ")}`,
+    );
   } catch (error) {
     throw new WayoutError({
       code: "install-failed",

@@ -2,9 +2,10 @@
 import { existsSync, mkdirSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import { cidrText, parseCidr, type Cidr } from "../address/cidr.ts";
-import { messageOf, WayoutError } from "../error.ts";
+import { messageOf, rethrowMistake, WayoutError } from "../error.ts";
 import { requireFree, freeSubnet, occupiedPrefixes } from "../attachment/subnet.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { MOST_RUNTIME_BYTES, readRegular } from "../kernel/file.ts";
 import { requireNodesDirectory } from "../kernel/shared-run.ts";
 import { ownSingleFile } from "../self.ts";
 import { isIdentifier } from "./call.ts";
@@ -57,7 +58,7 @@ export function install(request: InstallRequest): Installed {
   const source = singleFile(doing);
   requireNodes(request, doing);
   const conflist = join(request.configurationDirectory, CONFLIST_NAME);
-  const kept = existsSync(conflist);
+  const kept = isKept(conflist, doing);
   const subnets = kept ? keptSubnets(request, conflist, doing) : chooseSubnets(request, doing);
   const loopback = loopbackPath(request.binDirectory);
   let largeBecause: string | undefined;
@@ -122,6 +123,31 @@ type Directories = Pick<InstallRequest, "binDirectory" | "configurationDirectory
 
 function requireNodes({ binDirectory, configurationDirectory }: Directories, doing: string): void {
   for (const directory of [binDirectory, configurationDirectory]) requireNodesDirectory(directory, doing);
+}
+
+/**
+ * Whether there is a conflist that is kept: ours, a person's or another program's. An empty one is none: a disk was full,
+ * or a machine went down.
+ * @throws WayoutError `conflist-damaged`: no runtime would find a network, and what a person wrote is not ours to delete
+ */
+function isKept(conflist: string, doing: string): boolean {
+  if (!existsSync(conflist)) return false;
+  try {
+    const { text } = readRegular(conflist, MOST_RUNTIME_BYTES);
+    if (text.trim() === "") return false;
+    JSON.parse(text);
+    return true;
+  } catch (error) {
+    rethrowMistake(error);
+    throw new WayoutError({
+      code: "conflist-damaged",
+      kind: "machine",
+      doing,
+      said: `${conflist} is there, and no runtime can read it: ${messageOf(error)}`,
+      todo: "Correct it, or move it away: a new one is then written.",
+      cause: error,
+    });
+  }
 }
 
 function chooseSubnets({ subnets, network }: InstallRequest, doing: string): Cidr[] {

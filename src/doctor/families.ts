@@ -18,7 +18,8 @@ export function diagnoseAnywhere(snapshot: Snapshot, pod: PodState): Diagnosis {
   if (has(6) && !has(4) && !lostAddress(first)) return ofEveryLeg(diagnose(snapshot, pod, ANYWHERE[6]));
   // Without an own way out over IPv6 neither the pod, nor its record, nor its node promises one.
   const isGiven6 = has(6) ? hasDefault6(pod.state?.routes) : isPromised6(pod);
-  if (!isGiven6 || !hasDefault6(snapshot.node.routes)) return first;
+  // One that lost its own still has the address that came with it.
+  if (!isGiven6 || !(hasDefault6(snapshot.node.routes) || hasGlobal6(snapshot))) return first;
   const second = ofEveryLeg(diagnose(snapshot, pod, ANYWHERE[6]));
   return merged(first, isInternalOnly(second) ? unimportant(second) : second);
 }
@@ -55,6 +56,19 @@ function isPromised6({ expected }: PodState): boolean {
 
 function hasDefault6(routes: Snapshot["node"]["routes"] | undefined): boolean {
   return routes?.some((one) => one.family === 6 && one.type === "unicast" && isDefaultRoute(one)) === true;
+}
+
+/** The node has a global address (2000::/3) that a router advertised or DHCP gave, on a link that is up. */
+function hasGlobal6({ node }: Snapshot): boolean {
+  const up = new Set(node.links.filter((link) => link.up).map((link) => link.index));
+  return node.addresses.some(
+    (one) =>
+      one.family === 6 &&
+      one.scope === "global" &&
+      /^[23]/.test(one.address) &&
+      !one.flags.includes("permanent") &&
+      up.has(one.interface),
+  );
 }
 
 /** A unique local source that no rule was ever meant to translate: its IPv6 is for the inside. */

@@ -64,7 +64,10 @@ const TEXTS: Readonly<Record<StepName, (context: CheckContext) => StepText>> = {
   nat(context) {
     const { left, sent, translatedBy, atLink } = context.path;
     if (left === undefined || sent === undefined) return none(delivered(context));
-    if (left.source === sent.source) return ok(`not translated, ${left.source} is known outside`);
+    // A finding that explains the whole way hides that nothing translates there.
+    if (context.stops("untranslated").length > 0)
+      return none(`${left.source} is not translated on this way: see what leads it there`);
+    if (left.source === sent.source) return ok(`not translated: it leaves as ${left.source}`);
     const program = atLink === undefined ? "" : ` by wayout's eBPF program at ${atLink.link.name}`;
     const by =
       translatedBy === undefined ? program : ` by ${translatedBy.table.family} ${translatedBy.table.name}`;

@@ -1,8 +1,7 @@
 /** Where a packet ends, in half a sentence. */
 import { virtualServiceText } from "./predict/ipvs.ts";
 import type { Stop } from "./predict/path.ts";
-import { ownerOfDecision } from "./whose.ts";
-import { decisionText } from "./wording.ts";
+import { ruleOfOwner } from "./whose.ts";
 
 export function stopText(stop: Stop): string {
   const where = stop.place === "pod" ? "in the pod" : "on the node";
@@ -38,7 +37,8 @@ export function stopText(stop: Stop): string {
     case "filtered": {
       const verb = stop.stop.kind === "queue" ? "queues" : "drops";
       const { by } = stop.stop;
-      return `${ownerOfDecision(by)}: “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} ${verb} it`;
+      const which = by.rule === undefined ? "the policy" : ruleOfOwner(by);
+      return `${which} in ${by.table.family} ${by.table.name} ${by.chain.name} ${verb} it`;
     }
     case "forwarding-off":
       return `${stop.sysctl} is 0`;

@@ -3,7 +3,7 @@ import { UNKNOWN_OWNER, type Owner } from "../naming/products.ts";
 import { ownerOf } from "../rules/owner.ts";
 import { commentOf } from "../rules/rule-comment.ts";
 import type { Decision } from "./predict/decision.ts";
-import { statelessText } from "./wording.ts";
+import { decisionText, statelessText } from "./wording.ts";
 import { present } from "../present.ts";
 
 /** The product that made the deciding rule, or whose chain or table it stands in; undefined where no product is known. */
@@ -50,6 +50,17 @@ export function ownerOfDecision(by: Decision): string {
     table.chains.flatMap((one) => ownerOf({ family, table: name, chain: one.name, text: "" })?.product ?? []),
   );
   return products.size === 0 ? "the administrator" : `${[...products].join(" or ")}, or the administrator`;
+}
+
+/** `Docker's rule “…”`, `the rule “…”`. */
+export function ruleOfOwner(by: Decision): string {
+  return `${ruleOf(ownerOfDecision(by))} “${decisionText(by)}”`;
+}
+
+/** @param owner as ownerOfDecision has it */
+export function ruleOf(owner: string): string {
+  if (owner === UNKNOWN_OWNER) return "the rule";
+  return owner.endsWith(")") || owner.includes(",") ? `${owner}: the rule` : `${owner}'s rule`;
 }
 
 function ownerText(owner: Owner): string {

@@ -25,7 +25,10 @@ const DOING = "opening the folder of this user's state";
 
 function pathFor(uid: number): string {
   const runtime = process.env["XDG_RUNTIME_DIR"] ?? "";
-  return runtime !== "" && isFolderOf(uid, runtime) ? `${runtime}/wayout` : `/tmp/wayout-${uidOutside(uid)}`;
+  // A relative one would be another folder in every directory (the XDG base directory specification has it ignored).
+  return runtime.startsWith("/") && isFolderOf(uid, runtime)
+    ? `${runtime}/wayout`
+    : `/tmp/wayout-${uidOutside(uid)}`;
 }
 
 /** Below /tmp all users meet: who is root in a user namespace has the name that he has outside. */

@@ -50,7 +50,8 @@ function readBounded(fd: number): string {
 export function parseSnapshot(text: string, name: string): Snapshot {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    // Editors and shells of other systems put a mark of the byte order in front.
+    value = JSON.parse(text.replace(/^\ufeff/, ""));
   } catch (error) {
     const cut = beginsLikeOurs(text);
     throw refuse(

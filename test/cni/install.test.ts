@@ -355,3 +355,86 @@ withPrograms("the example conflist is a network that works as it stands", () => 
   chain.check(pod, result);
   chain.del(pod, result);
 });
+
+/** What may stand where the network is to be written. */
+const STANDING: readonly (readonly [what: string, make: string, exitCode: number])[] = [
+  ["nothing in it", ": > 10-wayout.conflist", 0],
+  ["blanks in it", "printf ' \\n' > 10-wayout.conflist", 0],
+  ["a link to nowhere", "ln -s /nowhere/x 10-wayout.conflist", 0],
+  ["half of one", `echo '{"name":"wayout","plu' > 10-wayout.conflist`, 3],
+  ["a FIFO", "mkfifo 10-wayout.conflist", 3],
+  ["a directory", "mkdir 10-wayout.conflist", 3],
+];
+
+for (const [what, make, exitCode] of STANDING) {
+  withPrograms(`a conflist of our name with ${what}: a whole one is written, or it is named and kept`, () => {
+    inDirectory((place) => {
+      mkdirSync(place.conf, { recursive: true });
+      ask(undefined, ["sh", "-c", `cd ${place.conf} && ${make}`]);
+      const listed = (): string => ask(undefined, ["ls", "-ln", "--time-style=full-iso", place.conf]);
+      const before = listed();
+      const ran = place.wayout(freshNamespace("node"), "install", "--subnet", "10.42.0.0/24");
+      expect([what, ran.exitCode, ran.stderr]).toEqual([
+        what,
+        exitCode,
+        exitCode === 0 ? "" : expect.stringContaining(place.conflist),
+      ]);
+      if (exitCode !== 0) expect(listed()).toBe(before);
+      else
+        expect(JSON.parse(readFileSync(place.conflist, "utf8"))).toHaveProperty("plugins.0.type", "wayout");
+      expect(readdirSync(place.conf)).toEqual(["10-wayout.conflist"]);
+    });
+  });
+}
+
+/** Plugins that stand beside ours and must be asked which versions they speak. */
+const PLUGINS: readonly (readonly [what: string, script: string, said: string])[] = [
+  ["hangs, whatever it is sent", "trap '' TERM INT; sleep 60", "it does not end"],
+  ["leaves a child with its output", "sleep 60 & exit 0", "it does not end"],
+  ["prints without end", "exec yes", "it ended with"],
+  ["prints what is no JSON", "printf '\\033[2Jno'", "\\x1b[2Jno"],
+  ["answers null", "echo null", "said null"],
+  ["speaks nothing that we do", `echo '{"supportedVersions":["9.0.0"]}'`, "it speaks 9.0.0"],
+  ["fails", `echo '{"supportedVersions":["1.0.0"]}'; exit 7`, "it ended with 7"],
+];
+
+for (const [what, script, said] of PLUGINS) {
+  withPrograms(`a portmap that ${what} ends the installation in time, and no network is written`, () => {
+    inDirectory((place) => {
+      mkdirSync(place.bin, { recursive: true });
+      writeFileSync(join(place.bin, "portmap"), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+      const ran = place.wayout(freshNamespace("node"), "install", "--subnet", "10.42.0.0/24");
+      expect([ran.exitCode, ran.stdout]).toEqual([3, ""]);
+      expect(ran.stderr).toContain(said);
+      expect(ran.stderr.length).toBeLessThan(1000);
+      expect(existsSync(place.conf) ? readdirSync(place.conf) : []).toEqual([]);
+    });
+  });
+}
+
+testWith(["root", "ip", "nft", "unshare", "mount"])(
+  "on a full or a read-only disk nothing is left, and the cause is told",
+  () => {
+    inDirectory((place) => {
+      for (const directory of [place.bin, place.conf]) mkdirSync(directory, { recursive: true });
+      const node = freshNamespace("node");
+      const worlds = [
+        [`mount -t tmpfs -o size=64k t ${place.bin}`, /ENOSPC|no space/i],
+        [`mount -t tmpfs -o size=4k,nr_inodes=1 t ${place.conf}`, /ENOSPC|no space/i],
+        [`mount -t tmpfs -o ro t ${place.bin}`, /EROFS|read-only/i],
+        [`mount -t tmpfs -o ro t ${place.conf}`, /EROFS|read-only/i],
+      ] as const;
+      for (const [mount, said] of worlds) {
+        const command = [pluginProgram(), "cni", "install", "--bin-dir", place.bin, "--conf-dir", place.conf];
+        const world = `${mount} && { ${command.join(" ")}; code=$?; ls -A ${place.bin} ${place.conf}; exit $code; }`;
+        const { exitCode, stdout, stderr } = run(node, ["unshare", "-m", "bash", "-c", world]);
+        expect([mount, exitCode, stderr]).toEqual([mount, 3, expect.stringMatching(said)]);
+        expect([mount, stdout.includes(".new-"), stdout.includes("10-wayout")]).toEqual([
+          mount,
+          false,
+          false,
+        ]);
+      }
+    });
+  },
+);

@@ -17,9 +17,14 @@ const V4 = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 } as con
 const V6 = { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 } as const;
 const test = testWith(["root", "real-root", "ip"]);
 
-/** The same world, translated by programs instead of rules. */
+/** A world that is translated by programs instead of rules. */
 function worldOfPrograms(): World {
   const world = healthyWorld();
+  takePrograms(world);
+  return world;
+}
+
+function takePrograms(world: World): void {
   using rules = new NftablesNat({ namespace: world.node });
   rules.remove();
   const nat = new EbpfNat({ namespace: world.node });
@@ -28,7 +33,6 @@ function worldOfPrograms(): World {
     nat[Symbol.dispose]();
   });
   nat.apply(masqueradeIntent("lab", [PLAN.podNetworkIpv4, PLAN.podNetworkIpv6]));
-  return world;
 }
 
 function uplinkIndex(world: World): number {
@@ -107,4 +111,61 @@ test("what the programs had to drop is a warning, with the count", () => {
   expect(diagnosis.findings.map(({ code, text }) => `${code}: ${text}`)).toEqual([
     "nat-program-full: wayout's eBPF programs have dropped 7 packets because every port to a destination is taken",
   ]);
+});
+
+/** What is wrong with a node whatever translates there; each is one command, or a ruleset. */
+const FAULTS: Readonly<
+  Record<string, { readonly command?: string; readonly nft?: string; readonly in?: "blue" }>
+> = {
+  "forwarding is off": { command: "sysctl -qw net.ipv4.ip_forward=0" },
+  "no default route": { command: "ip route delete default" },
+  "the uplink is down": { command: "ip link set up0 down" },
+  "the destination goes nowhere": { command: `ip route add blackhole ${V4.address}` },
+  "a rule sends pods elsewhere": { command: "ip rule add from 10.0.0.0/8 unreachable" },
+  "forwarding is dropped by policy": {
+    nft: "table inet other { chain f { type filter hook forward priority 0; policy drop; }; }",
+  },
+  "new connections are refused": {
+    nft: `table ip other { chain f { type filter hook forward priority 0; ip daddr ${V4.address} tcp dport 80 reject; }; }`,
+  },
+  "answers are dropped": {
+    nft: "table ip other { chain f { type filter hook forward priority 0; tcp sport 80 drop; }; }",
+  },
+  "the pod has no default route": { command: "ip route delete default", in: "blue" },
+  "the pod's own filter drops": {
+    nft: "table ip other { chain o { type filter hook output priority 0; tcp dport 80 drop; }; }",
+    in: "blue",
+  },
+};
+
+for (const [name, fault] of Object.entries(FAULTS))
+  testWith(["root", "real-root", "ip", "nft"])(
+    `${name}: the same is found with programs as with rules`,
+    () => {
+      const world = healthyWorld();
+      const where = fault.in === "blue" ? world.blue : world.node;
+      if (fault.command !== undefined) ask(where, fault.command.split(" "));
+      if (fault.nft !== undefined) ask(where, ["nft", "-f", "-"], fault.nft);
+      const found = (): readonly string[] => judge(world).findings.map(({ code }) => code);
+      const byRules = found();
+      takePrograms(world);
+      expect(found()).toEqual(byRules);
+      expect([judge(world).healthy, byRules.length > 0]).toEqual([false, true]);
+    },
+  );
+
+test("an uplink that came up later has none of the programs, and that is what is found", () => {
+  const world = worldOfPrograms();
+  ask(
+    world.node,
+    ["ip", "-batch", "-"],
+    [
+      "link add up9 type veth peer name isp9",
+      "link set up9 up",
+      "link set isp9 up",
+      "address add 192.0.2.2/24 dev up9",
+      "route replace default via 192.0.2.1 dev up9",
+    ].join("\n"),
+  );
+  expect(judge(world).findings.map(({ code }) => code)).toContain("nat-program-detached");
 });

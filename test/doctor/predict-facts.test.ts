@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { predictPath, type PredictedPath } from "../../src/doctor/predict/predict.ts";
 import type { StopKind, Target } from "../../src/doctor/predict/path.ts";
-import { ask, testWith } from "../support/witness.ts";
+import { ask, run, testWith } from "../support/witness.ts";
 import {
   askFrom,
   fetchFrom,
@@ -140,6 +140,8 @@ testWith(["root", "nft", "ip"])(
     );
     ask(world.node, ["ip", "rule", "add", "fwmark", "1", "lookup", "100"]);
     ask(world.node, ["ip", "route", "add", "local", "default", "dev", "lo", "table", "100"]);
+    const frames = "net.bridge.bridge-nf-call-iptables";
+    const hasFrames = run(world.node, ["sysctl", "-qw", `${frames}=0`]).exitCode === 0;
     // Without a socket that may take it the rule does not match, and the packet goes on.
     expect(predict(world).path.end).toBe("outside");
     const socket = `import socket,time
@@ -150,6 +152,13 @@ s=socket.socket();s.setsockopt(0,19,1);s.bind(("127.0.0.1",15006));s.listen(9);p
       const { path, certain } = predict(world);
       expect([path.end, certain]).toEqual(["node", true]);
       expect(path.localEnd!.why).toMatchObject({ kind: "proxy", by: { table: { name: "t" } } });
+      if (hasFrames) {
+        // What prerouting finds while the frame is at the bridge is lost on its way into the IP stack.
+        ask(world.node, ["sysctl", "-qw", `${frames}=1`]);
+        const { localEnd } = predict(world).path;
+        expect(localEnd).toMatchObject({ listener: "none", forgottenBy: { table: { name: "t" } } });
+        ask(world.node, ["sysctl", "-qw", `${frames}=0`]);
+      }
       ask(world.node, ["ip", "route", "flush", "table", "100"]);
       expect(kinds(predict(world))).toEqual(["proxy-without-route"]);
     } finally {

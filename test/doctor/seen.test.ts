@@ -337,3 +337,83 @@ testWith(["real-root"])("a program that sees the answers first is named with the
   const text = stops(world, "no-answer");
   expect(text).toContain("program ddos_filter at xdp of ens4 sees the packets, and may drop them");
 });
+
+testWith(["root", "ip", "nft"])("what the node gives to a bridge has not left it yet", async () => {
+  world = await makeWorld();
+  for (const line of [
+    "ip link add br-ex type bridge",
+    "ip addr flush dev ens4",
+    "ip link set ens4 master br-ex",
+    "ip link set br-ex up",
+    "ip addr add 203.0.113.2/24 dev br-ex",
+    "ip route add default via 203.0.113.1",
+  ])
+    world.in("node", ...line.split(" "));
+  world.nft("flush chain inet nat postrouting; add rule inet nat postrouting oifname br-ex masquerade");
+  passes(world);
+  // The bridge's own chains are followed; a frame that is gone without any rule is not called sent either.
+  world.in("node", ..."bridge link set dev ens4 state 1".split(" "));
+  const report = world.trace();
+  expect(report.stop?.step).toBe(6);
+  expect(report.stop!.reason).toContain("br-ex");
+  expect(report.steps.find(({ number }) => number === 6)).toMatchObject({ status: "stopped" });
+  stops(world, "bridge-port-blocked");
+});
+
+testWith(["root", "ip"])(
+  "the answer comes by another link, whose filter of the reverse path is strict",
+  async () => {
+    world = await makeWorld();
+    for (const line of [
+      `ip link add eth1 type veth peer name up1 netns ${world.internet.name}`,
+      "ip addr add 192.0.2.2/24 dev eth1",
+      "ip link set eth1 up",
+    ])
+      world.in("node", ...line.split(" "));
+    for (const line of [
+      "ip addr add 192.0.2.1/24 dev up1",
+      "ip link set up1 up",
+      "sysctl -qw net.ipv4.conf.all.arp_announce=2 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.up0.rp_filter=0",
+      "ip route add default via 192.0.2.2 dev up1 table 50",
+      "ip rule add from 198.51.100.80 lookup 50",
+    ])
+      world.in("internet", ...line.split(" "));
+    world.in("node", "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0");
+    passes(world);
+    world.in("node", "sysctl", "-qw", "net.ipv4.conf.eth1.rp_filter=1");
+    const text = stops(world, "reverse-path-filter");
+    expect(text).toContain("net.ipv4.conf.eth1.rp_filter = 1");
+    expect(text).toContain("sysctl -w net.ipv4.conf.eth1.rp_filter=2");
+  },
+);
+
+testWith(["root", "ip"])("a router that names a better way has not refused anything", async () => {
+  world = await makeWorld();
+  passes(world);
+  // It sends on, by the very link that the packet came by, and says so (ICMP redirect); nobody is there.
+  for (const line of [
+    "sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=1",
+    "ip addr del 198.51.100.80/32 dev lo",
+    "ip route add 198.51.100.80 via 203.0.113.200",
+    "ip neigh add 203.0.113.200 lladdr 02:00:00:00:00:99 dev up0",
+  ])
+    world.in("internet", ...line.split(" "));
+  const text = stops(world, "no-answer");
+  expect(text).not.toContain("refuses");
+});
+
+testWith(["root", "ip"])("a neighbour on the bridge that does not answer was not routed to", async () => {
+  world = await makeWorld();
+  for (const line of [
+    "ip link add silent type veth peer name silent-end",
+    "ip link set silent master lan0 up",
+  ])
+    world.in("node", ...line.split(" "));
+  world.in("node", "ip", "link", "set", "silent-end", "up");
+  world.in("pod", "ip", "neigh", "add", "10.20.0.77", "lladdr", "02:00:00:00:00:77", "dev", "net1");
+  const report = world.trace({ destination: "10.20.0.77:80" });
+  const [two, three] = [2, 3].map((number) => report.steps.find((one) => one.number === number)!);
+  // Unknown to the bridge, it is flooded: seen at the veth and the other port, never at the bridge itself.
+  expect(two!.text).toContain("switched within lan0");
+  expect(three!.text).toContain("nothing was routed");
+});

@@ -3,11 +3,21 @@
  * routes and rules that look at more than addresses, resolvers that are none.
  */
 import { describe, expect } from "bun:test";
-import { diagnose, type Diagnosis } from "../../src/doctor/diagnose.ts";
+import { diagnose } from "../../src/doctor/diagnose.ts";
 import type { FindingCode } from "../../src/causes/catalogue/all.ts";
 import type { Target } from "../../src/doctor/predict/path.ts";
 import { parseResolvConf } from "../../src/linux/resolv-conf.ts";
 import { ask, testWith } from "../support/witness.ts";
+import {
+  deadEnd,
+  forgetNeighbours,
+  look,
+  nft,
+  node,
+  pod,
+  testSituations,
+  type Situation,
+} from "./situation.ts";
 import { healthyWorld, snapshotOf, PLAN, type World } from "./world.ts";
 
 const WEB: Target = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 };
@@ -15,48 +25,8 @@ const WEB6: Target = { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 8
 const { blue, green } = PLAN.pods;
 const { uplink, bridge } = PLAN.node;
 
-interface Situation {
-  readonly name: string;
-  readonly needs?: readonly string[];
-  readonly target?: Target;
-  /** The same in working order. */
-  readonly healthy?: (world: World) => void;
-  readonly fault: (world: World) => void;
-  readonly code: FindingCode;
-  readonly says: RegExp;
-  /** What is printed as a fix. */
-  readonly fix?: RegExp;
-  /** What is told instead of one. */
-  readonly advice?: RegExp;
-}
-
-function node(world: World, line: string): void {
-  ask(world.node, line.split(" "));
-}
-
-function pod(world: World, line: string): void {
-  ask(world.blue, line.split(" "));
-}
-
-function nft(world: World, text: string): void {
-  ask(world.node, ["nft", "-f", "-"], text);
-}
-
-function deadEnd(world: World, name: string, address: string): void {
-  node(world, `ip link add ${name} type veth peer name ${name}-end`);
-  node(world, `ip addr add ${address} dev ${name}`);
-  for (const end of [name, `${name}-end`]) node(world, `ip link set ${end} up`);
-}
-
 function macOf(world: World): string {
   return /link\/ether (\S+)/.exec(ask(world.blue, ["ip", "link", "show", "net1"]))![1]!;
-}
-
-/** Nobody knows a MAC address any more. */
-function forgetNeighbours(world: World): void {
-  node(world, `ip neigh flush dev ${uplink}`);
-  node(world, `ip neigh flush dev ${bridge}`);
-  pod(world, "ip neigh flush dev net1");
 }
 
 const arpFilter = (rules: string): string =>
@@ -97,7 +67,7 @@ const SITUATIONS: readonly Situation[] = [
       forgetNeighbours(world);
     },
     code: "bridge-filter-drops",
-    says: /drops ARP for ns-blue: “.*ether type arp drop”/,
+    says: /rule “.*ether type arp drop” in table bridge spoof chain pre handle \d+ drops ARP for ns-blue/,
     fix: /nft delete rule bridge spoof pre handle \d+$/,
   },
   {
@@ -273,28 +243,7 @@ const SITUATIONS: readonly Situation[] = [
   },
 ];
 
-function look(world: World, target: Target): Diagnosis {
-  const snapshot = snapshotOf(world, [target.address]);
-  return diagnose(snapshot, snapshot.pods[0]!, target);
-}
-
-describe("a report", () => {
-  for (const { name, needs = [], target = WEB, healthy, fault, code, says, fix, advice } of SITUATIONS) {
-    testWith(["root", "ip", "nft", ...needs])(name, () => {
-      const world = healthyWorld();
-      healthy?.(world);
-      expect(look(world, target).findings).toEqual([]);
-      fault(world);
-      const { findings, gaps } = look(world, target);
-      expect(gaps).toEqual([]);
-      const [found] = findings;
-      expect([found?.code, found?.stopsTraffic]).toEqual([code, true]);
-      expect(found!.text).toMatch(says);
-      if (fix !== undefined) expect(found!.fix[0]?.command).toMatch(fix);
-      if (advice !== undefined) expect((found!.advice ?? []).join("\n")).toMatch(advice);
-    });
-  }
-});
+describe("a report", () => testSituations(SITUATIONS));
 
 testWith(["root", "iptables", "ipset"])("the condition that a rule misses by names its set", () => {
   const world = healthyWorld();

@@ -104,6 +104,45 @@ testWith([])("a user's state lies in a folder that only he can write in", () => 
   }
 });
 
+testWith(["real-root"])("a session's folder that is none is not used", () => {
+  const session = sessionFolder();
+  const others = join(session, "others");
+  mkdirSync(others);
+  chownSync(others, 4711, 4711);
+  writeFileSync(join(session, "file"), "");
+  symlinkSync(others, join(session, "link"));
+  const before = process.cwd();
+  process.chdir(session);
+  afterThisTest(() => process.chdir(before));
+  for (const strange of [
+    "",
+    ".",
+    "..",
+    "others",
+    others,
+    join(session, "file"),
+    join(session, "link"),
+    "/nowhere",
+  ]) {
+    process.env["XDG_RUNTIME_DIR"] = strange;
+    using folder = StateFolder.make();
+    expect([strange, folder.path]).toEqual([strange, "/tmp/wayout-0"]);
+    folder.removeIfEmpty();
+  }
+  expect(readdirSync(session).sort()).toEqual(["file", "link", "others"]);
+  expect(readdirSync(others)).toEqual([]);
+});
+
+testWith(["real-root"])("a folder that another user made first is not used, and stays as it is", () => {
+  const path = join(sessionFolder(), "wayout");
+  mkdirSync(path, { mode: 0o700 });
+  writeFileSync(join(path, "lab-keeper.json"), '{"pid":1,"start":0}');
+  chownSync(path, 4711, 4711);
+  expect(() => StateFolder.make()).toThrow("it belongs to uid 4711");
+  expect(() => StateFolder.find()).toThrow("it belongs to uid 4711");
+  expect([statSync(path).uid, statSync(path).mode & 0o777]).toEqual([4711, 0o700]);
+});
+
 testWith([])("what somebody else put there is neither read nor written", () => {
   const path = join(sessionFolder(), "wayout");
   const precious = join(path, "..", "precious");

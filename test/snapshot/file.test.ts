@@ -64,6 +64,11 @@ test("a snapshot is read back as it was written", () => {
   expect(parseSnapshot(JSON.stringify(written), "node.json")).toEqual(written);
 });
 
+test("a mark of the byte order in front of it is no part of it", () => {
+  const whole = snapshot();
+  expect(parseSnapshot(`\ufeff${JSON.stringify(whole)}`, "node.json")).toEqual(whole);
+});
+
 test("a truncated file", () => {
   const text = JSON.stringify(snapshot());
   for (const length of [0, 1, text.length >> 1, text.length - 1]) {

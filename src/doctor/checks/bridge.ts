@@ -15,8 +15,8 @@ import type { Finding } from "../finding.ts";
 import { linkManager } from "../link-managers.ts";
 import { decisionPlace, decisionText, linkText, textOfRule } from "../wording.ts";
 import { silencedBy } from "../predict/on-link.ts";
-import { discoveryText, filterCure, type Filtered } from "./filter-cure.ts";
-import { ownerOfDecision } from "../whose.ts";
+import { discoveryText, filterCure, linkFix, type Filtered } from "./filter-cure.ts";
+import { ownerOfDecision, ruleOfOwner } from "../whose.ts";
 
 export const bridge: Check = {
   step: "bridge",
@@ -120,7 +120,7 @@ function ports(context: CheckContext): Finding[] {
           value: `stp ${stop.bridge.bridge?.stp === true ? "on" : "off"}`,
         },
       ],
-      consequence: "the bridge takes no frames from the pod",
+      consequence: `the bridge passes no frames by ${stop.link.name}`,
       fix: [
         ...(stop.bridge.bridge?.stp === true
           ? [context.fix("node", command`ip link set dev ${stop.bridge.name} type bridge stp_state 0`)]
@@ -358,15 +358,19 @@ function frames(context: CheckContext): Finding[] {
       if (told.has(key)) return [];
       told.add(key);
       return finding("bridge-filter-drops", {
-        text: `${ownerOfDecision(by)} drops ${stop.about === undefined ? `${context.pod.name}'s frames` : discoveryText(context, stop)}: “${decisionText(by)}” in ${decisionPlace(by)}`,
+        text: `${by.rule === undefined ? "the policy" : ruleOfOwner(by)} in ${decisionPlace(by)} drops ${stop.about === undefined ? `${context.pod.name}'s frames` : discoveryText(context, stop)}`,
         owner: ownerOfDecision(by),
         evidence: ruleEvidence(by),
         consequence: "the frames do not get through the bridge",
-        ...(by.rule === undefined
-          ? { advice: [`accept the pod's frames in ${decisionPlace(by)}`] }
-          : frameCure(context, stop)),
+        ...(by.rule === undefined ? policyCure(context, stop) : frameCure(context, stop)),
       });
     });
+}
+
+function policyCure(context: CheckContext, stop: Filtered): Pick<Found, "fix" | "advice"> {
+  const { port } = stop;
+  if (port === undefined) return { advice: [`accept the pod's frames in ${decisionPlace(stop.stop.by)}`] };
+  return { fix: linkFix(context, stop, port) };
 }
 
 /** What checks the pod's MAC address names the one that it wants. */

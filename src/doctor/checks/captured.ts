@@ -13,6 +13,7 @@ import { routeBack } from "./route-fix.ts";
 import { decisionCounted, decisionPlace } from "../wording.ts";
 import { stopText } from "../stop-text.ts";
 import { withChanges } from "../remedy/change.ts";
+import { takenAway } from "../remedy/taken-away.ts";
 import type { Snapshot } from "../../snapshot/snapshot.ts";
 import { KERNEL_RULES, type PolicyRule } from "../../linux/route/rule.ts";
 import { ownerOfPolicyRule, productOfPolicyRule } from "../../rules/owner.ts";
@@ -111,13 +112,17 @@ export function capturedInVain(context: CheckContext): Finding[] {
   );
   const { path } = predictPath(changed!.snapshot, changed!.pod, context.target);
   // What stands in the way either way is no fault of the rule's.
-  if (path.end === "unknown" || path.stops.length > 0) return [];
+  const [gone] = takenAway(context.path.stops, path.stops) ?? [];
+  if (path.end === "unknown" || gone === undefined) return [];
+  const rest = path.stops.length > 0;
   return [
     finding("rule-captures", {
-      text: `${rulesText(rules)} ${rules.length === 1 ? "sends" : "send"} what ${context.pod.name} sends ${wayText(context, captured.way)}, where they stop: ${stopText(stop)}`,
+      text: `${rulesText(rules)} ${rules.length === 1 ? "sends" : "send"} what ${context.pod.name} sends ${wayText(context, captured.way)}, where they stop: ${stopText(gone)}`,
       owner: ownerOfPolicyRule(rule) ?? `the program that made rule ${rule.priority}`,
-      evidence: [...evidenceOf(context, captured), { source: "behind it", value: stopText(stop) }],
-      consequence: "without the rule the pod's packets would get through",
+      evidence: [...evidenceOf(context, captured), { source: "behind it", value: stopText(gone) }],
+      consequence: rest
+        ? "without the rule only what else is named here would stop the pod's packets"
+        : "without the rule the pod's packets would get through",
       fix: pastRules(context, rules),
       advice: ownWay(context, rule),
       confidence: "likely",

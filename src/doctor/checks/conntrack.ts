@@ -1,4 +1,5 @@
 /** Is there room to remember one more connection? */
+import { TCP_LOOSE } from "../predict/statements.ts";
 import { command } from "../../text/command.ts";
 import { anywhere, finding, sysctlEvidence, type Check, type CheckContext, ruleEvidence } from "../check.ts";
 import type { Finding } from "../finding.ts";
@@ -173,7 +174,7 @@ function forgetful(context: CheckContext): Finding[] {
 
 /** A connection that conntrack does not know (any more) is not picked up, and a rule drops what it does not know. */
 function strict(context: CheckContext): Finding[] {
-  const name = "net.netfilter.nf_conntrack_tcp_loose";
+  const name = TCP_LOOSE;
   if (context.target.protocol !== "tcp" || context.node.view.sysctl(name) !== 0) return [];
   const by = dropsInvalid(context);
   if (by === undefined) return [];

@@ -11,6 +11,7 @@ import type { RepairPlace } from "../remedy/repair.ts";
 import { predictPath } from "../predict/predict.ts";
 import { preparedNamespace } from "../predict/walk.ts";
 import { withChanges } from "../remedy/change.ts";
+import { takenAway } from "../remedy/taken-away.ts";
 import { stopText } from "../stop-text.ts";
 import { deleteRoute } from "./route-fix.ts";
 import { present } from "../../present.ts";
@@ -69,7 +70,7 @@ function captured(context: CheckContext, place: RepairPlace, flow: RouteRequest,
 
 /** The route that carries the packet all the way when this one is gone. */
 function carriesInstead(
-  { snapshot, pod, target }: CheckContext,
+  { snapshot, pod, target, path: before }: CheckContext,
   place: RepairPlace,
   route: Route,
   flow: RouteRequest,
@@ -77,7 +78,7 @@ function carriesInstead(
   const changed = withChanges(snapshot, pod, [{ kind: "delete-route", place, route }]);
   if (changed === undefined) return undefined;
   const { path } = predictPath(changed.snapshot, changed.pod, target);
-  if (path.end !== "outside" || path.stops.length > 0) return undefined;
+  if (path.end !== "outside" || takenAway(before.stops, path.stops) === undefined) return undefined;
   const state = place === "node" ? changed.snapshot.node : changed.pod.state!;
   // In the pod the source is chosen by the way.
   const { source: _, ...anySource } = flow;

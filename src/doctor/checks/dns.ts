@@ -6,6 +6,7 @@ import {
   isCloudServiceAddress,
   isLinkLocalAddress,
   isLoopbackAddress,
+  isPrivateAddress,
   isUnspecifiedAddress,
 } from "../../address/special-purpose.ts";
 import { anywhere, CheckContext, finding, type Check } from "../check.ts";
@@ -43,7 +44,13 @@ function resolvers(context: CheckContext): Finding[] {
     if (isLoopbackAddress(server)) {
       const answered = dnsListeners.some((one) => one === server || isUnspecifiedAddress(one));
       if (!answered) found.push(loopback(context, server, listed));
-    } else found.push(...nobodys(context, server, listed), ...unreachable(context, server, listed));
+    } else {
+      found.push(
+        ...nobodys(context, server, listed),
+        ...clusterDns(context, server, listed),
+        ...unreachable(context, server, listed),
+      );
+    }
   }
   // One server that works is enough; with several broken ones, the first says it.
   return found.length === servers.length ? found.slice(0, 1) : [];
@@ -77,7 +84,10 @@ function withoutServer({ pod }: CheckContext, { nameservers }: ResolvConf): Find
 function loopback(context: CheckContext, server: string, listed: { source: string; value: string }): Finding {
   return finding("resolver-loopback", {
     text: `${context.pod.name}'s name server is ${server}, its own loopback, and nothing listens there`,
-    owner: "the pod's runtime: it copied the node's resolv.conf",
+    owner:
+      server === DOCKERS_DNS
+        ? "Docker, whose own name server has this address inside containers"
+        : "the pod's runtime: it copied the node's resolv.conf",
     evidence: [
       listed,
       {
@@ -89,10 +99,15 @@ function loopback(context: CheckContext, server: string, listed: { source: strin
     advice: [
       "write the address of a name server that the pod can reach into its resolv.conf",
       ...usedByAnother(context),
-      "for good: kubelet --resolv-conf=/run/systemd/resolve/resolv.conf",
+      server === DOCKERS_DNS
+        ? "for good: start the container again: Docker's daemon makes the rules and the socket for it"
+        : "for good: kubelet --resolv-conf=/run/systemd/resolve/resolv.conf",
     ],
   });
 }
+
+/** Docker's daemon answers there for containers on networks that have a name, by rules in the container's namespace. */
+const DOCKERS_DNS = "127.0.0.11";
 
 /** A name server of another pod of this node: worth knowing, but a pod's word, by which no other pod's file is changed. */
 function usedByAnother({ snapshot, pod }: CheckContext): string[] {
@@ -136,6 +151,44 @@ function nobodys(
         nodeLocal
           ? "start node-local-dns on this node again (kubectl -n kube-system get pods -l k8s-app=node-local-dns -o wide): it makes the interface nodelocaldns"
           : "write the address of a working name server into the pod's resolv.conf",
+      ],
+      confidence: "likely",
+    }),
+  ];
+}
+
+/**
+ * A Service's address, as the search list says (kubelet writes svc.DOMAIN), that no rule, no route and no program of this node
+ * knows: it is asked of the routers outside.
+ */
+function clusterDns(
+  context: CheckContext,
+  server: string,
+  listed: { source: string; value: string },
+): Finding[] {
+  const { snapshot, pod, node } = context;
+  const cluster = pod.resolvConf?.search.find((one) => one.startsWith("svc."));
+  if (cluster === undefined || !isPrivateAddress(server)) return [];
+  // Cilium's programs may translate in the pod's own socket calls, where no packet shows it.
+  if (node.view.state.links.some(({ name }) => name.startsWith("cilium_"))) return [];
+  const { path, certain } = predictPath(snapshot, pod, { address: server, protocol: "udp", port: 53 });
+  if (!certain || path.end !== "outside" || path.stops.length > 0 || path.blindSpots.length > 0) return [];
+  if (path.redirected !== undefined || path.balancedBy !== undefined) return [];
+  const way = node.view.fib.predict({ destination: server });
+  if (way.kind !== "route" || way.route === undefined || !isDefaultRoute(way.route)) return [];
+  return [
+    finding("resolver-unreachable", {
+      text: `${pod.name}'s name server ${server} is a Service's address of its cluster (search ${cluster}), and no rule of this node knows it: queries leave by ${path.outLink?.name ?? "the default route"} as ${path.left?.source ?? "they are"}`,
+      owner: "kube-proxy, or what stands for it",
+      evidence: [
+        listed,
+        { source: "search list of the pod", value: pod.resolvConf!.search.join(" ") },
+        { source: "rules that change its destination", value: "none" },
+        { source: `ip route get ${server}`, value: routeText(way.route, node.view.state.links) },
+      ],
+      consequence: "routers outside know no such address: addresses work, names do not",
+      advice: [
+        "kube-proxy does not run on this node, or its rules were flushed: kubectl -n kube-system get pods -o wide -l k8s-app=kube-proxy",
       ],
       confidence: "likely",
     }),

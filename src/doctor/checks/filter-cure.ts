@@ -14,7 +14,8 @@ import type { Decision } from "../predict/decision.ts";
 import type { Direction } from "../predict/side.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { Stop } from "../predict/path.ts";
-import { isLegacy, legacyProgram, ruleNumber } from "../wording.ts";
+import { decisionText, isLegacy, legacyProgram, ruleNumber } from "../wording.ts";
+import type { Listener } from "../../linux/socket-diag.ts";
 import { raised, usedUp, type UsedUp } from "./limit-cure.ts";
 import { productOfDecision } from "../whose.ts";
 
@@ -95,16 +96,32 @@ export function filterCure(
 ): Cure {
   const { by } = stop.stop;
   if (stop.about !== undefined && stop.link !== undefined && by.table.family === "arp") {
-    return { fix: arpFix(context, stop, stop.link), advice: [] };
+    return { fix: linkFix(context, stop, stop.link), advice: [] };
   }
   const limit = usedUp(context, by);
   if (limit !== undefined) return moreOf(context, stop.place, limit);
   if (by.rule === undefined) return { fix: policyFix(context, stop), advice: [] };
   // Past its proxy a pod may do what the proxy was set up to prevent.
   if (isForProxy(by)) {
-    return { fix: [], advice: ["start the proxy that is to listen there, or except the pod from the rule"] };
+    return {
+      fix: [],
+      advice: [
+        opaqueListener(context, by) === undefined
+          ? "start the proxy that is to listen there, or except the pod from the rule"
+          : "the program must set IP_TRANSPARENT on its socket (IPV6_TRANSPARENT): switch its transparent mode on; or except the pod from the rule",
+      ],
+    };
   }
+  if (isSynProxy(by)) return pastSynProxy(context, stop);
   const product = productOfDecision(by)?.product;
+  if (product === "kube-proxy" && /^KUBE-PROXY-FIREWALL$|^firewall-/.test(by.chain.name)) {
+    return {
+      fix: [],
+      advice: [
+        "the Service admits only the sources in its loadBalancerSourceRanges: name the pods' range there, or ask its cluster address",
+      ],
+    };
+  }
   const own = OWN_WAY.find(([pattern]) => pattern.test(product ?? ""));
   if (product === undefined || product === "wayout") {
     // What drops all that was not accepted before is as good as a policy: others rely on it.
@@ -114,6 +131,18 @@ export function filterCure(
   return {
     fix: own?.[2] === false ? [] : exemption(context, { ...stop, by }, senders),
     advice: [own?.[1] ?? `${product} may write its rule again: change it there for good`],
+  };
+}
+
+/** A SYN that is tracked passes it by; where another rule leaves it untracked for the proxy, the pod is excepted there. */
+function pastSynProxy(context: CheckContext, stop: Filtered): Cure {
+  const { untrackedBy } = context.path;
+  const decided = { by: untrackedBy ?? stop.stop.by, place: stop.place, direction: stop.direction };
+  return {
+    fix: pastRule(context, decided),
+    advice: [
+      "a SYN proxy is for connections to a server of one's own: let its rules name the link that those come in by",
+    ],
   };
 }
 
@@ -163,6 +192,24 @@ export function isForProxy({ rule }: Decision): boolean {
   );
 }
 
+/** Who listens at the port of a TPROXY rule, with a socket that may not take what is for others. */
+export function opaqueListener({ node, target, path }: CheckContext, by: Decision): Listener | undefined {
+  const port = /--on-port (\d+)|tproxy (?:ip6? )?to \S*?:(\d+)/.exec(decisionText(by));
+  const wanted = Number(port?.[1] ?? port?.[2] ?? 0) || (path.left?.destinationPort ?? target.port);
+  return node.view.state.listeners?.find(
+    (one) => one.protocol === target.protocol && one.port === wanted && one.transparent !== true,
+  );
+}
+
+/** It answers in the destination's name, to see first whether anybody is there who goes on. */
+export function isSynProxy({ rule }: Decision): boolean {
+  return (
+    rule?.expressions.some(
+      (one) => one.kind === "synproxy" || (one.kind === "target" && one.name === "SYNPROXY"),
+    ) === true
+  );
+}
+
 /** Accept both directions of the pod's traffic, in front of everything else in the chain whose policy drops. */
 function policyFix(context: CheckContext, stop: Filtered): (Fix | undefined)[] {
   const { table, base } = stop.stop.by;
@@ -174,6 +221,14 @@ function policyFix(context: CheckContext, stop: Filtered): (Fix | undefined)[] {
       acceptFirst(context, stop.place, table, base, [["meta oifname", link]]),
     ];
   }
+  // What else the policy keeps out stays out.
+  if (stop.about === "neighbour-discovery" && stop.family === "ip6")
+    return [acceptFirst(context, stop.place, table, base, [["meta l4proto", "icmpv6"]])];
+  if (hook === "input" || hook === "output") {
+    const decided = { by: stop.stop.by, place: stop.place, direction: stop.direction };
+    const conditions = conditionsOf(context, decided, "from the destination");
+    if (conditions !== undefined) return [acceptFirst(context, stop.place, table, base, conditions)];
+  }
   const change = { kind: "accept-policy", place: stop.place, table, chain: base } as const;
   const [tableName, chainName] = [nftName(table.name), nftName(base.name)];
   if (tableName === undefined || chainName === undefined) return [];
@@ -181,10 +236,11 @@ function policyFix(context: CheckContext, stop: Filtered): (Fix | undefined)[] {
   return [context.fix(stop.place, line, undefined, change)];
 }
 
-/** ARP is let through at the link that needs it, and nowhere else. */
-function arpFix(context: CheckContext, { stop, place }: Filtered, link: Link): (Fix | undefined)[] {
+/** What is let through at the link that needs it, and nowhere else. */
+export function linkFix(context: CheckContext, { stop, place }: Filtered, link: Link): (Fix | undefined)[] {
   const { table, base } = stop.by;
-  const side = base.base.hook === "output" ? "meta oifname" : "meta iifname";
+  const isOut = base.base.hook === "output" || base.base.hook === "postrouting";
+  const side = isOut ? "meta oifname" : "meta iifname";
   const conditions: Conditions = [[side, link.name]];
   const change = { kind: "accept-first", place, table, chain: base, conditions } as const;
   return [context.fix(place, nftInsert(table, base, conditions), undefined, change)];
@@ -210,6 +266,13 @@ interface Decided {
 export function pastRule(context: CheckContext, decided: Decided): (Fix | undefined)[] {
   const own = OWN_WAY.find(([pattern]) => pattern.test(productOfDecision(decided.by)?.product ?? ""));
   return own?.[2] === false ? [] : exemption(context, decided, "from the destination");
+}
+
+/** The pair of pod and destination passes the chain that translates it, so that the next one may. */
+export function pastTranslation(context: CheckContext, by: Decision): Fix | undefined {
+  const decided = { by, place: "node", direction: "out" } as const;
+  const conditions = conditionsOf(context, decided, "from the destination");
+  return conditions === undefined ? undefined : acceptFirst(context, "node", by.table, by.base, conditions);
 }
 
 /** Another product's rule stays: this pod's packets are accepted in front of it. Only that pair, where one is known. */
@@ -245,6 +308,7 @@ function conditionsOf(
 const LETTERS = {
   "meta iifname": "-i",
   "meta oifname": "-o",
+  "meta l4proto": "-p",
   "ip saddr": "-s",
   "ip6 saddr": "-s",
   "ip daddr": "-d",
@@ -272,7 +336,7 @@ function iptablesInsert(table: Table, chain: Chain, conditions: Conditions): Com
   const program = isLegacy(table) ? legacyProgram(table) : plain;
   const words = conditions.map(([selector, value]) => [
     LETTERS[selector],
-    selector.startsWith("meta") ? iptablesInterface(value) : value,
+    selector.endsWith("name") ? iptablesInterface(value) : value,
   ]);
   if (words.some(([, value]) => value === undefined)) return undefined;
   const inTable = table.name === "filter" ? [] : ["-t", table.name];
@@ -281,8 +345,8 @@ function iptablesInsert(table: Table, chain: Chain, conditions: Conditions): Com
 
 function nftInsert(table: Table, chain: Chain, conditions: Conditions): CommandLine | undefined {
   const words = conditions.map(([selector, value]) => [
-    ...selector.replace(/^meta /, "").split(" "),
-    selector.startsWith("meta") ? nftInterface(value) : value,
+    ...(selector.endsWith("name") ? selector.replace(/^meta /, "") : selector).split(" "),
+    selector.endsWith("name") ? nftInterface(value) : value,
   ]);
   if (words.flat().includes(undefined)) return undefined;
   const where = [nftName(table.name), nftName(chain.name)] as const;

@@ -1,13 +1,23 @@
 /** Does a filter stop the packet, or its answer? */
+import { endText } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
-import { anywhere, finding, ruleEvidence, type Check, type CheckContext } from "../check.ts";
+import { anywhere, finding, ruleEvidence, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
 import { isOwnDrop } from "./nat-dropped.ts";
 import { isGuardsWork } from "./nat-programs.ts";
 import type { Decision } from "../predict/decision.ts";
 import type { Doubt } from "../predict/oracle.ts";
 import { decisionCounted, decisionPlace, decisionText, traceCommand } from "../wording.ts";
-import { counterEvidence, discoveryText, filterCure, isForProxy, type Filtered } from "./filter-cure.ts";
+import {
+  counterEvidence,
+  discoveryText,
+  filterCure,
+  isForProxy,
+  isSynProxy,
+  opaqueListener,
+  type Filtered,
+} from "./filter-cure.ts";
+import { TCP_LOOSE } from "../predict/statements.ts";
 import { onCondition } from "./filter-condition.ts";
 import { failingBranches } from "./branches.ts";
 import { ipsecDrops } from "./ipsec.ts";
@@ -20,8 +30,7 @@ import {
   withoutServers,
   type EmptyService,
 } from "./service.ts";
-import { UNKNOWN_OWNER } from "../../naming/products.ts";
-import { ownerOfDecision } from "../whose.ts";
+import { ownerOfDecision, ruleOf } from "../whose.ts";
 
 export const filter: Check = {
   step: "filter",
@@ -83,8 +92,10 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
     text: policy
       ? `the policy of ${by.table.family} ${by.table.name} ${by.base.name} (${owner}) drops ${what(context, stop)}, and no rule there accepts${used}`
       : isForProxy(by)
-        ? `${ruleOf(owner)} “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} gives ${what(context, stop)} to a transparent proxy, and no program listens there`
-        : `${ruleOf(owner)} “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} ${rejected} ${what(context, stop)}${used}`,
+        ? `${ruleOf(owner)} “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} gives ${what(context, stop)} to a transparent proxy, and ${proxyText(context, by)}`
+        : isSynProxy(by)
+          ? `${ruleOf(owner)} “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} answers ${what(context, stop)} in the destination's name (a SYN proxy) and never opens the connection: ${TCP_LOOSE} is not 0, so that conntrack takes the pod's next packet for a connection of its own`
+          : `${ruleOf(owner)} “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} ${rejected} ${what(context, stop)}${used}`,
     owner,
     evidence: [
       { source: place, value: decisionCounted(by) },
@@ -92,6 +103,8 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
         source: "hook",
         value: `${by.base.base.hook}, priority ${by.base.base.priority}, in ${stop.place === "pod" ? context.pod.name : "the node"}`,
       },
+      ...(isSynProxy(by) ? [sysctlEvidence(TCP_LOOSE, context.node.view.sysctl(TCP_LOOSE))] : []),
+      ...markEvidence(context, stop),
       ...counterEvidence(by),
       ...limitEvidence(limit, context),
     ],
@@ -99,6 +112,13 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
     fix: cure.fix,
     advice: cure.advice,
   });
+}
+
+function proxyText(context: CheckContext, by: Decision): string {
+  const listener = opaqueListener(context, by);
+  return listener === undefined
+    ? "no program listens there"
+    : `the program that listens at ${endText(listener.address, listener.port)} may not take what is for others (its socket is not transparent)`;
 }
 
 /** kube-proxy does what it must: the Service has nobody behind it. */
@@ -127,9 +147,16 @@ function usedText({ state, by }: UsedUp, stopping: Decision): string {
   return `: “${decisionText(by)}” accepts it before, and ${state}`;
 }
 
-function ruleOf(owner: string): string {
-  if (owner === UNKNOWN_OWNER) return "the rule";
-  return owner.endsWith(")") || owner.includes(",") ? `${owner}: the rule` : `${owner}'s rule`;
+/** Who set the mark by which the rule knows the packet. */
+function markEvidence({ path }: CheckContext, { stop, direction }: Filtered): Evidence[] {
+  const asksMark = stop.by.rule?.expressions.some(
+    (one) =>
+      (one.kind === "meta" && one.key === "mark" && one.sreg === undefined) ||
+      (one.kind === "match" && one.name === "mark"),
+  );
+  const markedBy = direction === "out" ? path.routed?.markedBy : undefined;
+  if (asksMark !== true || markedBy === undefined) return [];
+  return [{ source: `the mark is set by ${decisionPlace(markedBy)}`, value: decisionCounted(markedBy) }];
 }
 
 /** How far a limit is used, as it was read. */

@@ -6,10 +6,11 @@ import { finding, said, sysctlEvidence, type CheckContext, ruleEvidence } from "
 import type { Evidence, Finding } from "../finding.ts";
 import type { Route } from "../../linux/route/route.ts";
 import { routeText } from "../predict/fib.ts";
+import type { Decision } from "../predict/decision.ts";
 import type { LocalEnd, LocalReason } from "../predict/local-end.ts";
 import { policyRuleText } from "../predict/rule-selector.ts";
 import { targetText, decisionPlace, decisionText } from "../wording.ts";
-import { ownerOfDecision } from "../whose.ts";
+import { ownerOfDecision, ruleOfOwner } from "../whose.ts";
 
 /** Nobody listens where it ends: the kernel itself refuses it. */
 export function endsInVain(context: CheckContext): Finding[] {
@@ -18,21 +19,65 @@ export function endsInVain(context: CheckContext): Finding[] {
   const { place, address, port, why } = localEnd;
   // A broadcast is for everybody, and no socket of one address answers for it.
   if (why.kind === "route" && why.route !== undefined && why.route.type !== "local") return [];
+  if (localEnd.forgottenBy !== undefined) return [forgotten(context, localEnd.forgottenBy)];
   const where = place === "node" ? "this node" : context.pod.name;
   const end = endText(address, port);
+  const others = elsewhereAt(context, localEnd);
   return [
     finding(place === "node" ? "ends-on-node" : "ends-in-pod", {
-      text: `what ${context.pod.name} sends to ${targetText(context.target)} ends on ${where}: ${reasonText(context, localEnd)}; no program listens at ${end} there`,
+      text: `what ${context.pod.name} sends to ${targetText(context.target)} ends on ${where}: ${reasonText(context, localEnd)}; no program listens at ${end} there${others.length === 0 ? "" : `, only at ${others.join(", ")}`}`,
       owner: ownerOfReason(why),
       evidence: [
         ...evidenceOf(context, localEnd),
-        { source: `sockets of ${where} that wait for ${context.target.protocol}`, value: `none at ${end}` },
+        {
+          source: `sockets of ${where} that wait for ${context.target.protocol}`,
+          value: others.join(", ") || `none at ${end}`,
+        },
       ],
       consequence: "the connection is refused here; it does not reach the destination",
-      advice: [adviceFor(why, end, where)],
+      advice: [
+        ...(others.length === 0 ? [] : [`let the program at ${others.join(", ")} listen at ${end} as well`]),
+        adviceFor(why, end, where),
+      ],
       confidence: "likely",
     }),
   ];
+}
+
+/** TPROXY and br_netfilter do not go together. */
+function forgotten(context: CheckContext, by: Decision): Finding {
+  const bridge = context.path.inLink!;
+  const name = `net.bridge.bridge-nf-call-${context.family === 4 ? "iptables" : "ip6tables"}`;
+  const others = othersNeeding(context);
+  const off = context.setSysctl("node", name, "0");
+  return finding("ends-on-node", {
+    text: `${ruleOfOwner(by)} gives what ${context.pod.name} sends to a transparent proxy while the frame is still at the bridge ${bridge.name} (${name} is ${context.node.view.sysctl(name) ?? "on for the bridge"}), and the IP stack behind it takes no socket along: nobody listens at ${targetText(context.target)} itself`,
+    owner: ownerOfDecision(by),
+    evidence: [...ruleEvidence(by), sysctlEvidence(name, context.node.view.sysctl(name))],
+    consequence: "the kernel finds no socket for it and refuses the connection, although the proxy runs",
+    ...(others === undefined ? { fix: [off] } : {}),
+    advice: [
+      ...(others === undefined
+        ? []
+        : said(`${others} on this node relies on ${name}; where it does not: `, off?.command)),
+      `or let the bridge hand such frames up as routed ones (broute), so that the rule meets them in the IP stack`,
+    ],
+  });
+}
+
+/** Who wants iptables to see what a bridge passes on. */
+function othersNeeding({ node }: CheckContext): string | undefined {
+  const chains = new Set(node.hooks.tables.flatMap((table) => table.chains.map((chain) => chain.name)));
+  if (chains.has("KUBE-SERVICES")) return "kube-proxy";
+  return chains.has("DOCKER") ? "Docker" : undefined;
+}
+
+/** Programs that wait at the port, and at other addresses only. */
+function elsewhereAt({ node, inside, target }: CheckContext, { place, port }: LocalEnd): string[] {
+  const state = (place === "node" ? node : inside)?.view.state;
+  return (state?.listeners ?? [])
+    .filter((one) => one.protocol === target.protocol && one.port === port)
+    .map((one) => endText(one.address, one.port));
 }
 
 /** A rule changes the destination to the node's loopback, and the kernel lets nothing in for that. */
@@ -63,7 +108,7 @@ function reasonText(context: CheckContext, { address, port, why, place }: LocalE
     case "address":
       return `${address} is an address of ${why.link.name}`;
     case "translated":
-      return `${ownerOfDecision(why.by)}: “${decisionText(why.by)}” redirects it to ${endText(address, port)}`;
+      return `${ruleOfOwner(why.by)} redirects it to ${endText(address, port)}`;
     case "proxy":
       return `“${decisionText(why.by)}” gives it to a transparent proxy`;
     case "route": {

@@ -1,5 +1,8 @@
 /** Does the packet leave with an address to which the outside can answer? */
-import { hostCidr } from "../../address/ip.ts";
+import { familyOf, hostCidr } from "../../address/ip.ts";
+import { isPrivateAddress } from "../../address/special-purpose.ts";
+import { needsTranslation } from "../../causes/facts.ts";
+import type { Link } from "../../linux/route/link.ts";
 import { command } from "../../text/command.ts";
 import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
 import { isIptablesTable } from "../../linux/nftables/text/ruleset.ts";
@@ -16,6 +19,7 @@ import type { Evidence, Finding, Fix } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
 import type { Stop } from "../predict/path.ts";
 import { masqueradeAddress } from "../predict/nat.ts";
+import { onLinkPrefix } from "../predict/on-link.ts";
 import type { Candidate } from "../predict/near-miss.ts";
 import { decisionPlace, isLegacy, legacyProgram } from "../wording.ts";
 import { ownerOfDecision, productOfDecision } from "../whose.ts";
@@ -50,7 +54,7 @@ export const nat: Check = {
     "nat-program-full",
     "ipsec-escaped",
   ],
-  suspects: ipsecEscaped,
+  suspects: (context) => [...ipsecEscaped(context), ...ofPublicPrefix(context)],
   run: (context) => [
     ...untranslated(context),
     ...ownSource(context),
@@ -269,4 +273,37 @@ function unexpected(context: CheckContext): Finding[] {
       advice: [`translate to a fixed address: snat to ${way.source}`],
     }),
   ];
+}
+
+/** A public address of the pod's own needs no translation where the routers outside know the way to it, which only they say. */
+function ofPublicPrefix(context: CheckContext): Finding[] {
+  const { left, sent, outLink, end } = context.path;
+  if (left === undefined || sent === undefined || outLink === undefined || end !== "outside") return [];
+  if (left.source !== sent.source || context.node.view.fib.isLocal(left.source)) return [];
+  if (needsTranslation(left.source, left.destination) || isPrivateAddress(left.source)) return [];
+  if (onLinkPrefix(context.node.view, outLink, left.source) !== undefined) return [];
+  return [
+    finding("nat-missing", {
+      text: `no rule translates ${left.source}: it leaves ${outLink.name} as it is, and answers come only where the routers outside have a route for it to this node`,
+      owner: "the network outside (its routes), or the rule that is missing here",
+      evidence: [
+        { source: `source of the packet as it leaves by ${outLink.name}`, value: left.source },
+        { source: `network of ${outLink.name}`, value: networksOf(context, outLink, left.source) },
+      ],
+      consequence: "without that route the answers go elsewhere",
+      advice: [
+        `if the prefix of ${left.source} is to be routed to this node: see the router's routes`,
+        ...said("or translate it here: ", natFix(context)[0]?.command),
+      ],
+      confidence: "likely",
+    }),
+  ];
+}
+
+function networksOf({ node }: CheckContext, link: Link, source: string): string {
+  const family = familyOf(source);
+  const own = node.view.state.addresses.filter(
+    (one) => one.interface === link.index && one.family === family && one.scope === "global",
+  );
+  return own.map((one) => `${one.address}/${one.prefixLength}`).join(", ") || "none";
 }

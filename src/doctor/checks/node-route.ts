@@ -147,7 +147,10 @@ function uplink(context: CheckContext): Finding[] {
         text: onLink
           ? `${stop.address} does not answer on ${stop.link.name}, where the node's route takes it for a neighbour`
           : `the node's gateway ${stop.address} does not answer on ${stop.link.name}`,
-        owner: "the network outside the node",
+        owner:
+          onLink && stop.link.kind === "bridge"
+            ? `what had ${stop.address} on ${stop.link.name}, a network of this node`
+            : "the network outside the node",
         evidence: [
           { source: "ip neigh", value: `${stop.address} dev ${stop.link.name} ${stop.state.toUpperCase()}` },
         ],
@@ -204,8 +207,11 @@ function astray(context: CheckContext): Finding[] {
     const captured = answersCaptured(context, stop);
     if (captured !== undefined) return captured;
     const text = stop.route === undefined ? `dev ${stop.link.name}` : routeText(stop.route, view.state.links);
+    const isUnknown = stop.route !== undefined && isDefaultRoute(stop.route);
     return finding("network-overlap", {
-      text: `the way back to ${context.pod.name} (${stop.address}) leads to ${stop.link.name}, not to ${stop.expected.name}: “${text}”`,
+      text: isUnknown
+        ? `the node has no route back to ${stop.address}, which ${context.pod.name} sends from, but “${text}”: answers leave by ${stop.link.name} again instead of ${stop.expected.name}`
+        : `the way back to ${context.pod.name} (${stop.address}) leads to ${stop.link.name}, not to ${stop.expected.name}: “${text}”`,
       owner: OWNER,
       evidence: [
         { source: `ip route get ${stop.address}`, value: text },
@@ -213,7 +219,12 @@ function astray(context: CheckContext): Finding[] {
       ],
       consequence: "answers go to other hosts",
       fix: routeBackBeside(context, stop.address, stop.route),
-      advice: ["for good: give one of the two networks another range"],
+      advice: isUnknown
+        ? [
+            `if ${stop.address} is the pod's: a route to it by ${stop.expected.name}, or an address of its network on ${stop.expected.name}`,
+            `if not: take it out of the pod, so that it sends from an address of ${stop.expected.name}'s network`,
+          ]
+        : ["for good: give one of the two networks another range"],
     });
   });
   return [...lost, ...elsewhere];

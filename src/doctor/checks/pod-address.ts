@@ -4,6 +4,7 @@ import { command } from "../../text/command.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
+import { neighbourAt } from "../predict/link-state.ts";
 import { finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 
@@ -20,7 +21,7 @@ export const podAddress: Check = {
     if (inside === undefined) return [];
     // Nobody says that there is none when they were not read.
     if (snapshot.missing.some(({ where, what }) => where === pod.name && what === "addresses")) return [];
-    return [...noAddress(context), ...duplicates(context)];
+    return [...noAddress(context), ...duplicates(context), ...gatewayTaken(context)];
   },
 };
 
@@ -218,4 +219,38 @@ function duplicates(context: CheckContext): Finding[] {
     }
   }
   return found;
+}
+
+/** Another pod of the same bridge has the gateway's address: both answer who is asked for it. */
+function gatewayTaken(context: CheckContext): Finding[] {
+  const { snapshot, pod, inside, node, path } = context;
+  const { gateway, podLink, inLink } = path;
+  if (gateway === undefined || podLink === undefined || inLink === undefined) return [];
+  if (!node.view.fib.isLocal(gateway)) return [];
+  const known = neighbourAt(inside!.view, podLink, gateway);
+  return snapshot.pods.flatMap((other) => {
+    if (other.state === undefined || other.state.inode === pod.state?.inode) return [];
+    const same = other.state.addresses.find((one) => one.address === gateway);
+    const link = other.state.links.find((one) => one.index === same?.interface);
+    const host = node.view.linkAt(link?.link);
+    if (same === undefined || link === undefined || host?.link !== link.index) return [];
+    if (host.master !== inLink.index) return [];
+    const isBelieved = known?.mac !== undefined && known.mac === link.mac;
+    const found = finding("duplicate-address", {
+      text: `${gateway}, ${pod.name}'s gateway on ${inLink.name}, is an address of ${other.name} as well${isBelieved ? `, and ${pod.name} sends its packets there (${link.mac})` : ""}`,
+      owner: "the IPAM that gave the address twice, or the pod that took it",
+      evidence: [
+        { source: `addresses of ${other.name}`, value: `${same.address}/${same.prefixLength}` },
+        { source: `MAC address of ${link.name} in ${other.name}`, value: link.mac },
+        {
+          source: `ip neigh of ${pod.name}`,
+          value: known === undefined ? `none for ${gateway}` : `${gateway} ${known.mac ?? ""} ${known.state}`,
+        },
+      ],
+      consequence: "pods of this bridge send their packets to whichever of the two answered last",
+      fix: isBelieved ? [context.fix("pod", command`ip neigh del ${gateway} dev ${podLink.name}`)] : [],
+      advice: [`for good: delete ${other.name}; its runtime makes it anew with an address of its own`],
+    });
+    return isBelieved ? [found] : [{ ...found, stopsTraffic: false, severity: "warning" as const }];
+  });
 }

@@ -2,7 +2,9 @@
 import { command } from "../../text/command.ts";
 import { deafToTheNode } from "../too-large-message.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
-import type { Finding } from "../finding.ts";
+import type { Link } from "../../linux/route/link.ts";
+import type { Evidence, Finding } from "../finding.ts";
+import { routeText } from "../predict/fib.ts";
 import { smallerPackets } from "../smaller-packets.ts";
 
 export const sizes: Check = {
@@ -29,7 +31,7 @@ function mtu(context: CheckContext): Finding[] {
   );
   const evidence = [
     { source: `mtu of ${podLink.name} in ${context.pod.name}`, value: String(own) },
-    { source: `mtu of the way out (${outLink.name})`, value: String(pathMtu) },
+    wayEvidence(context, outLink, pathMtu),
     { source: `${context.family === 4 ? "Ip" : "Ip6"} FragFails`, value: String(fails.at(-1) ?? 0) },
   ];
   const clamp = clampsMss(context);
@@ -38,7 +40,7 @@ function mtu(context: CheckContext): Finding[] {
   if (deaf !== undefined) return [deaf];
   return [
     finding("mtu-too-large", {
-      text: `${context.pod.name} sends packets of up to ${own} bytes, ${outLink.name} takes ${pathMtu}`,
+      text: `${context.pod.name} sends packets of up to ${own} bytes, ${pathMtu < outLink.mtu ? `the node's route by ${outLink.name}` : outLink.name} takes ${pathMtu}`,
       owner: "the pod's network",
       evidence: clamp === undefined ? evidence : [...evidence, { source: "ruleset", value: clamp }],
       consequence:
@@ -49,6 +51,21 @@ function mtu(context: CheckContext): Finding[] {
       confidence: "likely",
     }),
   ];
+}
+
+/** Who says how much may leave: the link, or a route over it (which may have learned it from a router). */
+function wayEvidence({ node, path }: CheckContext, link: Link, pathMtu: number): Evidence {
+  const { routed, inLink } = path;
+  if (pathMtu >= link.mtu || routed === undefined || inLink === undefined)
+    return { source: `mtu of the way out (${link.name})`, value: String(link.mtu) };
+  const { source, destination, mark } = routed;
+  const way = node.view.fib.predict({ source, destination, mark, iif: inLink.name });
+  if (way.route?.metrics.mtu === pathMtu)
+    return { source: "ip route", value: routeText(way.route, node.view.state.links) };
+  return {
+    source: `ip route get ${destination}`,
+    value: `mtu ${pathMtu}, which a router on the way has named`,
+  };
 }
 
 /** A rule that rewrites the maximum segment size. */

@@ -1,13 +1,20 @@
 /** Packets leave by one link with a source that belongs to the network of another. */
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import { familyOf, hostCidr, ipBits } from "../../address/ip.ts";
+import type { Address } from "../../linux/route/address.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { KERNEL_RULES, type PolicyRule } from "../../linux/route/rule.ts";
 import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
 import { productOfPolicyRule } from "../../rules/owner.ts";
 import { command } from "../../text/command.ts";
-import { familyFlag, finding, sysctlEvidence, type CheckContext } from "../check.ts";
-import type { Evidence, Finding } from "../finding.ts";
+import { familyFlag, finding, ruleEvidence, sysctlEvidence, type CheckContext } from "../check.ts";
+import type { Evidence, Finding, Fix } from "../finding.ts";
+import { ownerOfDecision, ruleOfOwner } from "../whose.ts";
+import { decisionPlace } from "../wording.ts";
+import { pastTranslation } from "./filter-cure.ts";
+import type { Decision } from "../predict/decision.ts";
+import { predictPath } from "../predict/predict.ts";
+import { withChanges } from "../remedy/change.ts";
 import { hopsOf } from "../predict/fib.ts";
 import { nextHopOf } from "../predict/next-hop.ts";
 import { onLinkPrefix, silencedBy } from "../predict/on-link.ts";
@@ -22,12 +29,14 @@ export function otherLinksAddress(context: CheckContext): Finding[] {
   const own = view.state.addresses.find((one) => one.address === left.source);
   const link = view.linkAt(own?.interface);
   if (own === undefined || link === undefined || link.index === outLink.index) return [];
-  // An address of the node as a whole (on loopback or a dummy) is announced; one of a network belongs there.
-  if (own.prefixLength === ipBits(family) || link.layer === "loopback") return [];
-  const mine = view.state.addresses.filter(
-    (one) => one.interface === outLink.index && one.family === family && one.scope === "global",
+  const onOut = view.state.addresses.filter(
+    (one) => one.interface === outLink.index && one.family === family,
   );
+  const mine = onOut.filter((one) => one.scope === "global");
   if (mine.some((one) => cidrContains(cidrOf(one.address, one.prefixLength), left.source))) return [];
+  // One of a network belongs there; one of the node as a whole (on loopback or a dummy) is announced, or should be.
+  const ofNode = own.prefixLength === ipBits(family) || link.layer === "loopback";
+  if (ofNode) return context.path.translatedBy === undefined ? [] : [unannounced(context, own.address, link)];
   const there = `${own.address}/${own.prefixLength}`;
   return [
     finding("other-links-address", {
@@ -37,19 +46,57 @@ export function otherLinksAddress(context: CheckContext): Finding[] {
         { source: `addresses of ${link.name}`, value: there },
         {
           source: `addresses of ${outLink.name}`,
-          value: mine.map((one) => `${one.address}/${one.prefixLength}`).join(", ") || "none",
+          value: onOut.map(scopedText).join(", ") || "none",
         },
         { source: "source of the packet as it leaves", value: left.source },
       ],
       consequence: `the network behind ${outLink.name} drops foreign sources, or its answers come in by ${link.name}`,
       advice: [
         mine[0] === undefined
-          ? `give ${outLink.name} an address to send from`
+          ? onOut[0] === undefined
+            ? `give ${outLink.name} an address to send from`
+            : `give ${outLink.name} its address with scope global: MASQUERADE takes no other`
           : `translate what leaves by ${outLink.name} to ${mine[0].address} (masquerade does)`,
       ],
       confidence: "likely",
     }),
   ];
+}
+
+function scopedText({ address, prefixLength, scope }: Address): string {
+  return `${address}/${prefixLength}${scope === "global" ? "" : ` scope ${scope}`}`;
+}
+
+/** Where another rule behind it gives the packet an address of the link that it leaves by. */
+function byNextRule(context: CheckContext, by: Decision): Fix | undefined {
+  const fix = pastTranslation(context, by);
+  if (fix?.change === undefined) return undefined;
+  const changed = withChanges(context.snapshot, context.pod, [fix.change]);
+  if (changed === undefined) return undefined;
+  const { path } = predictPath(changed.snapshot, changed.pod, context.target);
+  const owner = context.node.view.state.addresses.find((one) => one.address === path.left?.source);
+  const isOwn = owner !== undefined && owner.interface === context.path.outLink?.index;
+  return isOwn && path.stops.length === 0 ? fix : undefined;
+}
+
+/** Whether routers know a way to an address of no network is theirs to say: a daemon of BGP or OSPF has told them, or not. */
+function unannounced(context: CheckContext, address: string, link: Link): Finding {
+  const { outLink, translatedBy: by } = context.path;
+  return finding("other-links-address", {
+    text: `${ruleOfOwner(by!)} in ${decisionPlace(by!)} gives what leaves by ${outLink!.name} the address ${address} of ${link.name}, which is in no network of ${outLink!.name}`,
+    owner: ownerOfDecision(by!),
+    evidence: [
+      ...ruleEvidence(by),
+      { source: `addresses of ${link.name}`, value: address },
+      { source: "source of the packet as it leaves", value: address },
+    ],
+    consequence: `answers come back only where the routers behind ${outLink!.name} have a route for ${address} to this node`,
+    fix: [byNextRule(context, by!)],
+    advice: [
+      `have ${address} announced to the routers (BGP, OSPF, a static route), or translate to an address of ${outLink!.name}`,
+    ],
+    confidence: "likely",
+  });
 }
 
 /**

@@ -7,7 +7,7 @@ import type { FlowGroup, PortUse, Snapshot } from "../../snapshot/snapshot.ts";
 import { finding, said, type Check, type CheckContext, type Found } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
 import type { Decision } from "../predict/decision.ts";
-import { predictPath } from "../predict/predict.ts";
+import { predictPath, type PredictedPath } from "../predict/predict.ts";
 import type { PortRange } from "../../linux/ip-protocol.ts";
 import type { Prediction } from "../predict/path.ts";
 import { productOfDecision } from "../whose.ts";
@@ -52,16 +52,22 @@ function own(context: CheckContext): Finding[] {
     (flow) => path.end === "outside" && flow.translatedTo === flow.source && left !== flow.source,
   );
   if (untranslated !== undefined) return [outdated(context, untranslated, untranslatedText(untranslated))];
-  const moved = flows.find((flow) => leadsToTheDead(context, flow));
-  return moved === undefined
-    ? []
-    : [
-        outdated(
-          context,
-          moved,
-          `still leads to ${moved.answeredBy}, which no pod has; a new one goes to ${path.left.destination}`,
-        ),
-      ];
+  const moved = flows.find((flow) => leadsToTheDead(context, flow) || leadsElsewhere(predicted, flow));
+  return moved === undefined ? [] : [outdated(context, moved, movedText(moved, path, context))];
+}
+
+/** Nobody answers where it goes, and what is chosen today is one other end. */
+function leadsElsewhere({ path, branches, otherwise }: PredictedPath, flow: FlowGroup): boolean {
+  const { left } = path;
+  if (left === undefined || flow.answered || branches.length > 0 || otherwise.length > 0) return false;
+  return left.destination !== flow.answeredBy || left.destinationPort !== flow.answeredPort;
+}
+
+function movedText(flow: FlowGroup, { left }: Prediction, context: CheckContext): string {
+  const old = endText(flow.answeredBy, flow.answeredPort === 0 ? undefined : flow.answeredPort);
+  const port = left!.destinationPort === 0 ? undefined : left!.destinationPort;
+  const why = leadsToTheDead(context, flow) ? "which no pod has" : "which does not answer";
+  return `still leads to ${old}, ${why}; a new one goes to ${endText(left!.destination, port)}`;
 }
 
 function isToTarget({ target }: CheckContext, flow: FlowGroup): boolean {
@@ -154,15 +160,25 @@ function stuck(context: CheckContext): Finding[] {
   const flows = (snapshot.node.conntrack?.flows ?? []).filter(
     (flow) =>
       flow.source === source &&
-      flow.translatedTo === source &&
       flow.protocol !== "tcp" &&
-      needsTranslation(source, flow.destination) &&
-      !isToTarget(context, flow),
+      !isToTarget(context, flow) &&
+      (flow.translatedTo === source ? needsTranslation(source, flow.destination) : !flow.answered),
   );
-  const found = flows.slice(0, MOST_ASKED).find((flow) => isOutdated(context, flow));
-  if (found === undefined) return [];
-  // It is not what the person came with: what was asked about goes its way.
-  return [{ ...outdated(context, found, untranslatedText(found)), stopsTraffic: false, severity: "warning" }];
+  for (const flow of flows.slice(0, MOST_ASKED)) {
+    const text = outdatedText(context, flow);
+    // It is not what the person came with: what was asked about goes its way.
+    if (text !== undefined)
+      return [{ ...outdated(context, flow, text), stopsTraffic: false, severity: "warning" }];
+  }
+  return [];
+}
+
+/** What a flow to another destination keeps that a new one would not get. */
+function outdatedText(context: CheckContext, flow: FlowGroup): string | undefined {
+  if (flow.translatedTo === flow.source && isOutdated(context, flow)) return untranslatedText(flow);
+  const predicted = predictedFor(context, flow);
+  if (predicted?.certain !== true || predicted.path.stops.length > 0) return undefined;
+  return leadsElsewhere(predicted, flow) ? movedText(flow, predicted.path, context) : undefined;
 }
 
 /** So many of a pod's flows are asked for, each by a prediction. */
@@ -190,11 +206,10 @@ function others(context: CheckContext): Finding[] {
 }
 
 /** A new flow there would get another address: the old one is no outgoing address that is routed to this node. */
-function isOutdated({ snapshot, pod }: CheckContext, flow: FlowGroup): boolean {
-  const { protocol, destination, destinationPort } = flow;
-  if (protocol !== "tcp" && protocol !== "udp" && protocol !== "icmp" && protocol !== "icmpv6") return false;
-  const target = { address: destination, protocol, port: destinationPort } as const;
-  const { path, certain } = predictPath(snapshot, pod, target);
+function isOutdated(context: CheckContext, flow: FlowGroup): boolean {
+  const predicted = predictedFor(context, flow);
+  if (predicted === undefined) return false;
+  const { path, certain } = predicted;
   return (
     certain &&
     path.end === "outside" &&
@@ -202,6 +217,14 @@ function isOutdated({ snapshot, pod }: CheckContext, flow: FlowGroup): boolean {
     path.left.source !== flow.translatedTo &&
     !path.blindSpots.some((spot) => spot.couldTranslate)
   );
+}
+
+/** What the rules of today give to such a flow. */
+function predictedFor({ snapshot, pod }: CheckContext, flow: FlowGroup): PredictedPath | undefined {
+  const { protocol, destination, destinationPort } = flow;
+  if (protocol !== "tcp" && protocol !== "udp" && protocol !== "icmp" && protocol !== "icmpv6")
+    return undefined;
+  return predictPath(snapshot, pod, { address: destination, protocol, port: destinationPort });
 }
 
 // ── source ports ──

@@ -7,6 +7,7 @@ import { demand } from "./ipsec.ts";
 import { neighbourAt } from "./link-state.ts";
 import type { Machine } from "./machine.ts";
 import { solicit } from "./neighbour-discovery.ts";
+import { arriveByPort } from "./outer-bridge.ts";
 import { failedNeighbour, checkReversePath, routeOnNode, spendTtl } from "./node.ts";
 import { IPS } from "../../linux/conntrack/status.ts";
 import { answerTo, transportOf, type Packet } from "./packet.ts";
@@ -58,6 +59,8 @@ export function answerFromOutside(walk: Walk, machine: Machine): boolean {
   machine.packet = { ...machine.packet, iif: arrival.name };
   // Who encrypted the packet encrypts the answer.
   machine.decryptedBy = walk.encryptedBy;
+  if (walk.outPort !== undefined && arrival.index === walk.outLink?.index)
+    arriveByPort(walk, machine, arrival, walk.outPort);
   // A program at tc ingress comes before netfilter's own hook there.
   if (!translateArriving(walk, machine, arrival)) return false;
   walk.device("node", machine, "ingress", arrival);

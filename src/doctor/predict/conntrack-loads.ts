@@ -157,6 +157,8 @@ export function compileFib(expression: ExpressionKinded<"fib">): Step {
         source: reverse ? packet.destination : packet.source,
         mark: flags.has("mark") ? packet.mark : undefined,
         iif: comesInBy,
+        // Rules by protocol are asked with the packet's (pkt->tprot); its ports are not filled in.
+        protocol: PROTOCOL_NUMBER[packet.protocol],
       }),
     );
     const way = result.kind === "route" && result.type === "unicast" ? result : undefined;

@@ -403,15 +403,20 @@ export function routeWords(route: Route, links: readonly Link[]): string[] {
   parts.push(isDefaultRoute(route) ? "default" : route.destination);
   for (const hop of hopsOf(route)) {
     if (route.nextHops !== undefined) parts.push("nexthop");
-    if (hop.gateway !== undefined) parts.push("via", hop.gateway);
+    if (hop.gateway !== undefined) {
+      const isOther = ipFamily(hop.gateway) !== route.family;
+      parts.push("via", ...(isOther ? ["inet6"] : []), hop.gateway);
+    }
     const link = links.find((one) => one.index === hop.interface);
     if (link !== undefined) parts.push("dev", link.name);
+    if (hop.flags.includes("onlink")) parts.push("onlink");
   }
   if (route.tos !== undefined)
     parts.splice(route.type === "unicast" ? 1 : 2, 0, "tos", `0x${route.tos.toString(16)}`);
   if (route.table !== RT_TABLE.main) parts.push("table", routingTableText(route.table));
   if (route.preferredSource !== undefined) parts.push("src", route.preferredSource);
   if ((route.metric ?? 0) !== 0) parts.push("metric", String(route.metric));
+  if (route.metrics.mtu !== undefined) parts.push("mtu", String(route.metrics.mtu));
   return parts;
 }
 

@@ -33,6 +33,8 @@ export interface LocalEnd {
   /** 0 for protocols without ports. */
   readonly port: number;
   readonly why: LocalReason;
+  /** The TPROXY rule whose socket was lost between a bridge and the IP stack. */
+  readonly forgottenBy?: Decision;
   /** The socket that gets it; `unknown` when the sockets were not read, or the protocol has none. */
   readonly listener: Listener | "none" | "unknown";
 }
@@ -58,6 +60,7 @@ export function localEnd(
     address,
     port,
     why,
+    ...(machine.forgottenBy === undefined ? {} : { forgottenBy: machine.forgottenBy }),
     listener: isHidden && listener === "none" ? "unknown" : listener,
   };
 }

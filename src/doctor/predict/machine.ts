@@ -58,6 +58,8 @@ export class Machine {
   ttlBy: Decision | undefined;
   /** The rule that hands the packet to a local socket, whatever its destination (TPROXY). */
   takenBy: Decision | undefined;
+  /** The same, where the socket is lost again on the way. */
+  forgottenBy: Decision | undefined;
   /** The IPsec policy that will encrypt what leaves: `-m policy --dir out`, `rt ipsec exists`. */
   encryptedBy: IpsecPolicy | undefined;
   /** The one by which the packet was decrypted when it came in. */

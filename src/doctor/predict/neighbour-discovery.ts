@@ -8,6 +8,7 @@ import type { Link } from "../../linux/route/link.ts";
 import { runArpHook, runBridgeHook, runDeviceHook, runHook } from "./hooks.ts";
 import { neighbourAt } from "./link-state.ts";
 import type { Machine } from "./machine.ts";
+import { portToward } from "./outer-bridge.ts";
 import { firstPacket, type Packet } from "./packet.ts";
 import type { Side } from "./side.ts";
 import type { Walk } from "./walk.ts";
@@ -89,8 +90,14 @@ function passFrame(walk: Walk, place: Side, link: Link, machine: Machine, way: "
   const { hooks } = place === "node" ? walk.node : walk.pod!;
   if (!hooks.seesFrames) return;
   const { hostLink, inLink } = walk;
-  const isBridged = place === "node" && link.index === inLink?.index && hostLink?.index !== link.index;
-  const port = isBridged && hostLink !== undefined ? hostLink : link;
+  const ofPod = place === "node" && link.index === inLink?.index && hostLink?.index !== link.index;
+  const { packet } = machine;
+  const outer =
+    place === "pod" || ofPod
+      ? undefined
+      : portToward(walk, link, way === "out" ? packet.destination : packet.source);
+  const isBridged = ofPod || outer !== undefined;
+  const port = (ofPod ? hostLink : outer) ?? link;
   const device = (): void =>
     walk.noteDiscovery(
       place,
@@ -104,7 +111,7 @@ function passFrame(walk: Walk, place: Side, link: Link, machine: Machine, way: "
     for (const hook of way === "in"
       ? (["prerouting", "input"] as const)
       : (["output", "postrouting"] as const))
-      walk.noteDiscovery(place, link, machine, runBridgeHook(machine, hooks, hook), "bridge");
+      walk.noteDiscovery(place, link, machine, runBridgeHook(machine, hooks, hook), "bridge", port);
   };
   machine.packet = { ...machine.packet, [way === "in" ? "iif" : "oif"]: port.name };
   for (const step of way === "in" ? [device, bridge] : [bridge, device]) step();

@@ -14,6 +14,7 @@ import { localEnd } from "./local-end.ts";
 import { tupleOf } from "./hooks.ts";
 import type { Machine } from "./machine.ts";
 import { solicitOutside } from "./neighbour-discovery.ts";
+import { leaveByPort, portToward } from "./outer-bridge.ts";
 import { isAnsweredFor, onLinkPrefix } from "./on-link.ts";
 import { transportOf, type Packet } from "./packet.ts";
 import { needsTranslation } from "../../causes/facts.ts";
@@ -29,6 +30,7 @@ export function crossNode(walk: Walk, machine: Machine): Packet | undefined {
   const arrived = machine.packet;
   const before = arrived.destination;
   const pre = walk.hook("node", machine, "prerouting");
+  loseSocket(walk, machine);
   const { mark, dscp } = machine.packet;
   walk.routed = { ...tupleOf(machine.packet), mark, dscp, markedBy: machine.markedBy };
   walk.untrackedBy = machine.untrackedBy;
@@ -55,6 +57,18 @@ export function crossNode(walk: Walk, machine: Machine): Packet | undefined {
   return leaveNode(walk, machine, result, before, "forward");
 }
 
+/**
+ * br_netfilter calls prerouting while the frame is still at the bridge, and the IP stack behind it takes no socket along
+ * (ip_rcv_core: skb_orphan): what TPROXY found is forgotten, its mark stays.
+ */
+function loseSocket(walk: Walk, machine: Machine): void {
+  const { inLink } = walk;
+  if (machine.takenBy === undefined || inLink?.kind !== "bridge") return;
+  if (!bridgeCallsIptables(walk, inLink, machine.packet.family)) return;
+  machine.forgottenBy = machine.takenBy;
+  machine.takenBy = undefined;
+}
+
 /** @param hook by which it goes on: what is routed through, or what the node sends on by itself */
 function leaveNode(
   walk: Walk,
@@ -70,6 +84,8 @@ function leaveNode(
   machine.packet = { ...machine.packet, oif: result.link.name };
   machine.encryptedBy = protect(walk, "node", machine.packet, result.link);
   walk.hook("node", machine, hook);
+  // A SYN proxy begins the flow of a packet that was not tracked.
+  walk.nodeFlow = machine.flow;
   const sentSource = machine.packet.source;
   const post = walk.hook("node", machine, "postrouting");
   encrypt(walk, machine, result.link, sentSource);
@@ -80,6 +96,8 @@ function leaveNode(
   meetNeighbour(walk, result.link, result.gateway ?? machine.packet.destination);
   walk.device("node", machine, "egress", result.link);
   translateLeaving(walk, machine, result.link);
+  walk.outPort = portToward(walk, result.link, result.gateway ?? machine.packet.destination);
+  if (walk.outPort !== undefined) leaveByPort(walk, machine, result.link, walk.outPort);
   walk.left = { ...machine.packet };
   // What goes to a router leaves the node, also where a namespace of this machine plays the world behind it.
   const stays = result.gateway === undefined && podOwns(walk, machine.packet.destination);

@@ -113,6 +113,8 @@ export type Stop = At &
         readonly about?: "neighbour-discovery";
         /** Where that question or answer is sent or taken in. */
         readonly link?: Link;
+        /** The port of a bridge that the frame passes. */
+        readonly port?: Link;
       }
     | {
         /** One hop is left, or none: nobody further on forwards it. */

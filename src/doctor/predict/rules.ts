@@ -23,6 +23,7 @@ import {
   compileReject,
   compileStateful,
   compileTproxy,
+  proxySyn,
   untrack,
 } from "./statements.ts";
 import { registerWord } from "../../linux/nftables/registers.ts";
@@ -173,7 +174,7 @@ function compileRest(expression: Rest): Step {
     case "tproxy":
       return compileTproxy(expression);
     case "synproxy":
-      return (machine) => decide(machine, "a SYN proxy");
+      return proxySyn;
     // Packets that came through no IPsec transform have no path to look at.
     case "xfrm":
       return () => BREAK;

@@ -3,6 +3,8 @@ import { ipText } from "../../address/ip.ts";
 import type { ExpressionKinded, StatefulExpression } from "../../linux/nftables/expressions.ts";
 import type { NftObject, Table } from "../../linux/nftables/ruleset.ts";
 import { AF_INET } from "../../linux/socket.ts";
+import { Flow } from "./flow.ts";
+import { TCP_FLAG } from "../../linux/tcp.ts";
 import { PROTOCOL_NUMBER } from "./packet.ts";
 import { registerWord } from "../../linux/nftables/registers.ts";
 import { decide } from "./comparisons.ts";
@@ -207,6 +209,24 @@ function giveTimeouts(
 export function compileQueue(expression: ExpressionKinded<"queue">): Step {
   const number = expression.number ?? 0;
   return () => ({ verdict: "queue", action: `queue to the program behind queue ${number}` });
+}
+
+/** The sysctl by which conntrack takes a packet in the middle of an unknown connection for a part of one. */
+export const TCP_LOOSE = "net.netfilter.nf_conntrack_tcp_loose";
+
+/**
+ * synproxy_tg4, nft_synproxy_do_eval: a SYN is answered in the destination's name. Only the packet that the client sends
+ * next, which conntrack must not know, makes the proxy open the connection: tracked, from the node.
+ */
+export function proxySyn(machine: Machine): StepResult {
+  const { packet, view } = machine;
+  if (packet.protocol !== "tcp" || packet.tcpFlags !== TCP_FLAG.syn) return CONTINUE;
+  const { source, destination, protocol, sourcePort, destinationPort } = packet;
+  machine.flow ??= new Flow({ source, destination, protocol, sourcePort, destinationPort });
+  machine.packet = { ...packet, state: "new" };
+  if (view.sysctl(TCP_LOOSE) !== 0) return { verdict: "stolen", action: "synproxy" };
+  machine.ask("what a SYN proxy sends on in the pod's name", true);
+  return CONTINUE;
 }
 
 /** nft_notrack_eval: what conntrack has seen stays tracked. */

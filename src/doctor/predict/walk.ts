@@ -67,6 +67,8 @@ export class Walk {
   hostLink: Link | undefined;
   inLink: Link | undefined;
   outLink: Link | undefined;
+  /** Where outLink is a bridge: its port by which the frames go. */
+  outPort: Link | undefined;
   gateway: string | undefined;
   translatedBy: Decision | undefined;
   atLink: AtLink | undefined;
@@ -168,22 +170,47 @@ export class Walk {
   }
 
   /** What a hook made of neighbour discovery at a link. */
-  noteDiscovery(place: Side, link: Link, machine: Machine, { stops }: HookResult, family: string): void {
+  noteDiscovery(
+    place: Side,
+    link: Link,
+    machine: Machine,
+    { stops }: HookResult,
+    family: string,
+    port?: Link,
+  ): void {
     const { hook } = machine;
     for (const stop of stops) {
-      this.stop({ kind: "filtered", place, stop, hook, family, about: "neighbour-discovery", link });
+      this.stop({
+        kind: "filtered",
+        place,
+        stop,
+        hook,
+        family,
+        about: "neighbour-discovery",
+        link,
+        ...(port === undefined ? {} : { port }),
+      });
     }
   }
 
-  noteBridge(machine: Machine, hook: string, result: HookResult): void {
-    this.#noteHook("node", machine, hook, result, "bridge");
+  /** @param port where it is one that leads out of this node */
+  noteBridge(machine: Machine, hook: string, result: HookResult, port?: Link): void {
+    this.#noteHook("node", machine, hook, result, "bridge", port);
   }
 
-  #noteHook(place: Side, machine: Machine, hook: string, result: HookResult, family: string): void {
+  #noteHook(
+    place: Side,
+    machine: Machine,
+    hook: string,
+    result: HookResult,
+    family: string,
+    port?: Link,
+  ): void {
     if (result.translated !== undefined) {
       this.step(place, hook, "translated", machine.packet, result.translated);
     }
-    for (const stop of result.stops) this.stop({ kind: "filtered", place, stop, hook, family });
+    const at = port === undefined ? {} : { port };
+    for (const stop of result.stops) this.stop({ kind: "filtered", place, stop, hook, family, ...at });
   }
 }
 

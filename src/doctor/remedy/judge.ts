@@ -4,6 +4,7 @@ import { CheckContext } from "../check.ts";
 import { inOrder } from "../../text/command.ts";
 import type { Finding, Fix } from "../finding.ts";
 import { withChanges, type Change, type Changed } from "./change.ts";
+import { takenAway } from "./taken-away.ts";
 
 /**
  * The finding with those fixes that heal and take nothing away; others are told as what they would do. What a fix
@@ -28,27 +29,46 @@ export function judged(
   const after = raise(new CheckContext(changed.snapshot, changed.pod, target, predicted));
   const stays = after.some((one) => one.code === found.code && one.text === found.text);
   if (stays) return instead(found, `“${commands}” alone changes nothing here`);
-  const rest = predicted.path.stops.length === 0 ? [] : restOf(context, found, changes, after);
-  const left = rest.length === 0 ? predicted.path.stops.length : 0;
-  return { ...found, fix: inOneLine(needed(context, [...found.fix, ...rest], left)) };
+  const rest = predicted.path.stops.length === 0 ? [] : restOf(context, found, changes, raise);
+  const all = [...found.fix, ...rest];
+  return { ...found, fix: inOneLine(needed(context, all, stopsAfter(context, all))) };
 }
 
+/** What shows only when the first is mended, and is the work of the same rules: an answer that is not tracked either. */
+const SHOWS_BEHIND: Readonly<Record<string, string>> = { "flow-untracked": "answer-unrecognized" };
+
+/** So many fixes are put together until the packet gets through. */
+const MOST_FIXES = 4;
+
 /**
- * What is left is of the same kind (the answers are dropped in the same chain, or go astray by the same rule), and its own fix
- * heals the rest: then both belong together. Nothing where that is not so.
+ * What is left is of the same kind (the answers are dropped in the same chain, or go astray by the same rule) or shows behind
+ * it, and its own fix heals the rest: then they belong together. What stood in the way besides has a finding of its own.
+ * Nothing where that is not so.
  */
 function restOf(
-  { snapshot, pod, target }: CheckContext,
+  context: CheckContext,
   found: Finding,
   changes: readonly Change[],
-  after: readonly Finding[],
+  raise: (context: CheckContext) => readonly Finding[],
 ): readonly Fix[] {
-  const next = after.find((one) => one.stopsTraffic && one.code === found.code);
-  const more = next?.fix.flatMap((one) => one.change ?? one.repair ?? []) ?? [];
-  if (next === undefined || more.length === 0 || more.length < next.fix.length) return [];
-  const changed = withChanges(snapshot, pod, [...changes, ...more]);
-  if (changed === undefined) return [];
-  return predictPath(changed.snapshot, changed.pod, target).path.stops.length === 0 ? next.fix : [];
+  const { snapshot, pod, target, path } = context;
+  const fixes: Fix[] = [];
+  for (let round = 0; round < MOST_FIXES; round++) {
+    const more = fixes.flatMap((one) => one.change ?? one.repair ?? []);
+    const changed = withChanges(snapshot, pod, [...changes, ...more]);
+    if (changed === undefined) return [];
+    const predicted = predictPath(changed.snapshot, changed.pod, target);
+    const after = predicted.path.stops;
+    if (after.length === 0) return fixes;
+    const isOthers = takenAway(path.stops, after) !== undefined;
+    const next = raise(new CheckContext(changed.snapshot, changed.pod, target, predicted)).find(
+      (one) => one.stopsTraffic && (one.code === found.code || one.code === SHOWS_BEHIND[found.code]),
+    );
+    const fix = next?.fix.filter((one) => one.change !== undefined || one.repair !== undefined) ?? [];
+    if (next === undefined || fix.length === 0 || fix.length < next.fix.length) return isOthers ? fixes : [];
+    fixes.push(...fix);
+  }
+  return [];
 }
 
 /** Without those that change nothing beside the others. @param stops how many are left when all are done */

@@ -147,3 +147,8 @@ function icmpSummary(icmp: Icmp, ip: Ip): string {
   if (icmp.quoted !== undefined) words.push(`about (${summaryOf(icmp.quoted)})`);
   return words.join(" ");
 }
+
+/** A router names a better way, and sends the packet on all the same (ICMP type 5; 137 in IPv6). */
+export function isRedirect({ icmp }: DecodedPacket): boolean {
+  return icmp?.type === 5 || icmp?.type === 137;
+}

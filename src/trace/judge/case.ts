@@ -3,7 +3,7 @@ import { nftName } from "../../linux/nftables/spelling.ts";
 import { command, type CommandLine } from "../../text/command.ts";
 import type { KernelDrop } from "../../kernel/bpf/drops.ts";
 import type { Link } from "../../linux/route/link.ts";
-import type { Correlation } from "./correlate.ts";
+import type { Correlation, PlacedPacket } from "./correlate.ts";
 import type { TraceEvidence } from "../evidence.ts";
 import { isFatalDrop } from "./progress.ts";
 import { dropReason, type DropReason } from "./reasons.ts";
@@ -172,13 +172,32 @@ export function isNodeAddress(of: Case, address: string): boolean {
   return of.evidence.survey.node?.addresses.some((one) => one.address === address) === true;
 }
 
-/** Whether the answer came without the packet having entered the node's IP layer, which alone gives it another end. */
+/**
+ * Whether the bridge gave it to another port, or the answer came, without the packet having entered the node's IP layer,
+ * which alone gives it another end.
+ */
 export function wasSwitched(of: Case): boolean {
   const { evidence, correlation } = of;
   const { out, back } = correlation;
-  const hasBridge = evidence.survey.node?.bridge !== undefined;
-  if (realDestination(of) !== evidence.flow.destination) return false;
-  return hasBridge && back.length > 0 && !out.some((packet) => packet.place === "bridge");
+  const { pod, node } = evidence.survey;
+  if (node?.bridge === undefined || realDestination(of) !== evidence.flow.destination) return false;
+  if (out.some((packet) => packet.place === "bridge")) return false;
+  const isBeside = pod.nextHop === evidence.flow.destination;
+  return back.length > 0 || (isBeside && out.some((packet) => isAtPort(of, packet, node.bridge!)));
+}
+
+function isAtPort({ evidence }: Case, packet: PlacedPacket, bridge: Link): boolean {
+  const link = evidence.survey.node?.links.find((one) => one.index === packet.interfaceIndex);
+  return packet.place === "uplink" && packet.way === "out" && link?.master === bridge.index;
+}
+
+/** The bridge that the node gave the packet to, where none of its ports was seen to send it. */
+export function lostInBridge(of: Case): Link | undefined {
+  const { out } = of.correlation;
+  const leaving = out.find((packet) => packet.place === "uplink" && packet.way === "out");
+  const link = of.evidence.survey.node?.links.find((one) => one.index === leaving?.interfaceIndex);
+  if (link?.kind !== "bridge" || out.some((packet) => isAtPort(of, packet, link))) return undefined;
+  return link;
 }
 
 /** Whom the packet is for once rules had their say: a service's address is replaced before the node routes. */

@@ -1,4 +1,5 @@
 /** Causes that end a packet at more than one place: too big, reverse path filtering, drops, silent neighbours. */
+import { familyOf } from "../../address/ip.ts";
 import { sysctlWord } from "../../linux/sysctl-name.ts";
 import { command } from "../../text/command.ts";
 import type { Link } from "../../linux/route/link.ts";
@@ -9,6 +10,7 @@ import {
   dropVerdict,
   dropEvidence,
   isNodeAddress,
+  stopFix,
   withCommand,
 } from "./case.ts";
 import type { NodeSide } from "../evidence.ts";
@@ -51,12 +53,10 @@ export function reversePathStop(
     step,
     code: "reverse-path-filter",
     reason: `reverse path filtering (${strict} = ${node.sysctls[strict] ?? "1"}) refuses it at ${link?.name}: the node's route to ${source} leaves by another interface`,
+    owner: "the node's settings",
     // Of the two values the higher one counts: loose on the interface is loose, whatever `all` says.
-    todo: withCommand(
-      "",
-      command`sysctl -w ${sysctlWord(names[1]!)}=2`,
-      `; or repair the route to ${source}`,
-    ),
+    fix: drop === undefined ? [] : stopFix("node", command`sysctl -w ${sysctlWord(names[1]!)}=2`),
+    todo: `or repair the route to ${source}: it is to leave by ${link?.name}`,
     evidence: [
       { source: "sysctl", lines: names.flatMap((name) => settingLine(node, name)) },
       ...(drop === undefined ? [] : [dropEvidence(drop)]),
@@ -153,8 +153,8 @@ export function neighbourLines(of: Case, where: "pod" | "node"): string[] {
   );
 }
 
-export function arpName(of: Case): string {
-  return of.evidence.flow.family === 4 ? "ARP" : "neighbour discovery";
+export function arpName(address: string): string {
+  return familyOf(address) === 4 ? "ARP" : "neighbour discovery";
 }
 
 /** The pod addresses its frames to a MAC address that is not its gateway's: a bridge floods them, and nobody takes them. */
@@ -175,12 +175,9 @@ export function wrongGatewayMac(of: Case): StopReason | undefined {
     step: 2,
     code: "pod-gateway-wrong-mac",
     reason: `the pod sends packets for its gateway ${pod.nextHop} to ${known.mac}, but ${entry.name}, which has that address, has the MAC address ${entry.mac}`,
-    evidence: [{ source: "neighbours in the pod", lines: neighbourLines(of, "pod") }],
-    todo: withCommand(
-      "",
-      command`ip neigh del ${pod.nextHop} dev ${link}`,
-      ` (in the pod); give ${entry.name} a fixed MAC address`,
-    ),
+    evidence: [{ source: "neighbours in the pod", lines: [`${pod.nextHop} ${known.mac} ${known.state}`] }],
+    fix: stopFix("pod", command`ip neigh del ${pod.nextHop} dev ${link}`),
+    todo: `who has ${known.mac}? Where ${entry.name}'s own address changes with its ports, give it a fixed one`,
   };
 }
 

@@ -11,7 +11,7 @@ import { stoppedAtNode } from "./stop-at-node.ts";
 import { stoppedInPod, stoppedInPodOnReturn } from "./stop-in-pod.ts";
 import { hairpinOff, stoppedOnVeth, stoppedOnBridge } from "./stop-on-veth.ts";
 import { stoppedOnReturn } from "./stop-on-return.ts";
-import { requestUnanswered, stoppedOutside } from "./stop-outside.ts";
+import { requestUnanswered, stoppedInBridge, stoppedOutside } from "./stop-outside.ts";
 
 /** The stop of an exchange that was not answered. */
 export function diagnoseStop(of: Case): TraceStop {
@@ -32,7 +32,7 @@ function verdictOf(of: Case): StopReason {
   if (at(out, "uplink", "out")) {
     // Frames that a bridge floods are seen leaving by its other ports, and through br_netfilter even translated.
     const isFlooded = of.evidence.survey.node?.bridge !== undefined && !at(out, "bridge", "in");
-    return (isFlooded ? wrongGatewayMac(of) : undefined) ?? stoppedOutside(of);
+    return (isFlooded ? wrongGatewayMac(of) : undefined) ?? stoppedInBridge(of) ?? stoppedOutside(of);
   }
   if (!at(out, "pod", "out")) return stoppedInPod(of);
   const { node } = of.evidence.survey;

@@ -2,7 +2,7 @@
 import type { KernelDrop } from "../../kernel/bpf/drops.ts";
 import type { ConntrackEntry } from "../../linux/conntrack/entry.ts";
 import { decodePacket } from "../../linux/packet/decode.ts";
-import { isIcmpError, type DecodedPacket } from "../../linux/packet/packet.ts";
+import { isIcmpError, isRedirect, type DecodedPacket } from "../../linux/packet/packet.ts";
 import type { TraceEvent } from "../../kernel/nftables/events.ts";
 import type { FlowEnds, OutsideEnds, SeenPacket } from "../evidence.ts";
 import { present } from "../../present.ts";
@@ -109,7 +109,7 @@ export function isEnded(progress: Progress): boolean {
   const { flow } = progress;
   return (
     progress.drops.some((drop) => isFatalDrop(drop, flow)) ||
-    progress.seen.some(({ packet }) => isIcmpError(packet)) ||
+    progress.seen.some(({ packet }) => isIcmpError(packet) && !isRedirect(packet)) ||
     progress.ruleEvents.some((event) => isDropVerdict(event) && isEventOf(event, flow))
   );
 }

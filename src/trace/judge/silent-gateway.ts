@@ -52,7 +52,7 @@ function unanswered(of: Case): StopReason {
       (packet.arp?.targetIp ?? packet.icmp?.target) === gateway,
   );
   const isGateway = pod.route.reachable && pod.route.route.gateway !== undefined;
-  const what = `${isGateway ? "the gateway " : ""}${gateway} does not answer ${arpName(of)}`;
+  const what = `${isGateway ? "the gateway " : ""}${gateway} does not answer ${arpName(gateway!)}`;
   if (owner === undefined || arrived === undefined || entry === undefined) {
     return {
       step: 1,

@@ -10,6 +10,7 @@ import {
   isLocal,
   isReplyMatched,
   linkText,
+  lostInBridge,
   realDestination,
   staysInPod,
   wasSwitched,
@@ -99,7 +100,10 @@ function crossedVeth(of: Case): JudgedStep {
   const veth = at(correlation.out, "veth", "in");
   // What br_netfilter gave another destination on the same bridge is seen leaving by it only.
   const onBridge = at(correlation.out, "bridge", "in") ?? at(correlation.out, "bridge", "out");
-  const names = [hostLink, bridge].flatMap((link) => (link === undefined ? [] : [link.name]));
+  const places = [
+    ...(hostLink === undefined ? [] : [{ name: hostLink.name, packet: veth }]),
+    ...(bridge === undefined ? [] : [{ name: bridge.name, packet: onBridge }]),
+  ];
   if (bridge !== undefined && veth !== undefined && onBridge === undefined && wasSwitched(of)) {
     return {
       proven: true,
@@ -110,13 +114,21 @@ function crossedVeth(of: Case): JudgedStep {
   }
   return {
     proven: veth !== undefined && (bridge === undefined || onBridge !== undefined),
-    text:
-      names.length === 0
-        ? "the other end of the pod's veth was not found"
-        : `seen on ${names.join(" and on ")}`,
+    text: places.length === 0 ? "the other end of the pod's veth was not found" : seenText(places),
     evidence: captures([veth, onBridge]),
     ...timeOf(veth),
   };
+}
+
+/** `seen on vt2 and on br0`, `seen on vt2, not on br0`. */
+function seenText(places: readonly { readonly name: string; readonly packet: unknown }[]): string {
+  const named = (isSeen: boolean): string =>
+    places
+      .flatMap(({ name, packet }) => ((packet !== undefined) === isSeen ? [`on ${name}`] : []))
+      .join(" and ");
+  const [seenAt, missedAt] = [named(true), named(false)];
+  if (seenAt === "") return `not seen ${missedAt}`;
+  return missedAt === "" ? `seen ${seenAt}` : `seen ${seenAt}, not ${missedAt}`;
 }
 
 /** A step that this path does without. */
@@ -184,9 +196,12 @@ function forwarded(of: Case): JudgedStep {
 }
 
 /** A line for forwarding, a line for reverse path filtering. */
-export function settingsEvidence({ sysctls }: NodeSide): StepEvidence {
+export function settingsEvidence({ sysctls, entry, out }: NodeSide): StepEvidence {
+  const links = [entry, out].flatMap((link) => (link === undefined ? [] : [`.conf.${link.name}.`]));
+  const isOnTheWay = (name: string): boolean =>
+    !name.includes(".conf.") || [".conf.all.", ...links].some((part) => name.includes(part));
   const lines = ["forward", "rp_filter"].flatMap((word) => {
-    const ofKind = Object.entries(sysctls).filter(([name]) => name.includes(word));
+    const ofKind = Object.entries(sysctls).filter(([name]) => name.includes(word) && isOnTheWay(name));
     return ofKind.length === 0 ? [] : [ofKind.map(([name, value]) => `${name} = ${value}`).join(", ")];
   });
   return { source: "sysctl", lines };
@@ -262,6 +277,14 @@ function left(of: Case): JudgedStep {
   }
   if (isHairpin(of)) {
     return { proven: true, notNeeded: true, text: "it goes back to the pod that sent it", evidence: [] };
+  }
+  const bridge = lostInBridge(of);
+  if (bridge !== undefined && of.correlation.back.length === 0) {
+    return {
+      proven: false,
+      text: `given to the bridge ${bridge.name}, and seen at none of its ports`,
+      evidence: captures([packet]),
+    };
   }
   return seenLeaving(packet);
 }

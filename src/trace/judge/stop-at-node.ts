@@ -1,6 +1,7 @@
 /** It reached the node and did not leave it: forwarding, rules, routes, the next hop. */
 import { sysctlWord } from "../../linux/sysctl-name.ts";
 import { command } from "../../text/command.ts";
+import { isRedirect } from "../../linux/packet/packet.ts";
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import { FORWARDING_SYSCTL, forwardingForbiddenBy } from "../../forwarding/switches.ts";
 import {
@@ -120,7 +121,7 @@ function silentNextHop(of: Case): StopReason | undefined {
   return {
     step: 6,
     code: "uplink-gateway-unresolved",
-    reason: `the next hop ${nextHop} does not answer ${arpName(of)} on ${out.name}: the packet waits on the node for its MAC address`,
+    reason: `the next hop ${nextHop} does not answer ${arpName(nextHop!)} on ${out.name}: the packet waits on the node for its MAC address`,
     todo: withCommand(
       "",
       command`ip neigh show dev ${out.name}`,
@@ -140,7 +141,7 @@ function outLinkDown(of: Case): StopReason | undefined {
 
 /** The node's own ICMP error says why. */
 function refusedByError(of: Case, step: StepNumber): StopReason | undefined {
-  const error = of.correlation.errors[0];
+  const error = of.correlation.errors.find(({ packet }) => !isRedirect(packet));
   if (error === undefined) return undefined;
   const { icmp, ip } = error.packet;
   const isExpired = icmp!.name.includes("exceeded in transit");

@@ -3,11 +3,21 @@ import { endText, hostCidr } from "../../address/ip.ts";
 import { sysctlWord } from "../../linux/sysctl-name.ts";
 import { command } from "../../text/command.ts";
 import { needsTranslation } from "../../causes/facts.ts";
-import { summaryOf, type DecodedPacket } from "../../linux/packet/packet.ts";
-import { type Case, type StopReason, isNodeAddress, realDestination, stopFix, withCommand } from "./case.ts";
-import { tooBig } from "./causes.ts";
+import { isRedirect, summaryOf, type DecodedPacket } from "../../linux/packet/packet.ts";
+import {
+  type Case,
+  type StopReason,
+  isNodeAddress,
+  lostInBridge,
+  realDestination,
+  ruleVerdict,
+  stopFix,
+  withCommand,
+} from "./case.ts";
+import { droppedByOthers, tooBig } from "./causes.ts";
 import type { PlacedPacket } from "./correlate.ts";
 import type { StepEvidence } from "../report.ts";
+import { droppingRule } from "./rules.ts";
 import { ICMPV6_TYPES } from "../../linux/icmp.ts";
 
 export function stoppedOutside(of: Case): StopReason {
@@ -18,6 +28,22 @@ export function stoppedOutside(of: Case): StopReason {
     untranslated(of, leaving) ??
     unansweredNeighbour(of, leaving) ??
     unanswered(of, leaving)
+  );
+}
+
+/** The way out is a bridge, and the packet left by none of its ports: it never left the node. */
+export function stoppedInBridge(of: Case): StopReason | undefined {
+  const bridge = lostInBridge(of);
+  if (bridge === undefined) return undefined;
+  const rule = droppingRule(of.outRules.filter(({ event }) => event.where === "node"));
+  if (rule !== undefined) return ruleVerdict(6, rule, `on the bridge ${bridge.name}`);
+  return (
+    droppedByOthers(of, 6) ?? {
+      step: 6,
+      code: "stopped-elsewhere",
+      reason: `it was given to the bridge ${bridge.name} and was seen at none of its ports`,
+      todo: command`bridge link show master ${bridge.name}`,
+    }
   );
 }
 
@@ -87,7 +113,9 @@ function nextHopEvidence(of: Case, leaving: PlacedPacket): StepEvidence[] {
 
 /** Who sent the error, and what it says. */
 function refusedOutside(of: Case, leaving: PlacedPacket): StopReason | undefined {
-  const error = of.correlation.errors.find(({ packet }) => !isNodeAddress(of, packet.ip!.source));
+  const error = of.correlation.errors.find(
+    ({ packet }) => !isNodeAddress(of, packet.ip!.source) && !isRedirect(packet),
+  );
   if (error === undefined) return undefined;
   const sender = error.packet.ip!.source;
   const { icmp } = error.packet;

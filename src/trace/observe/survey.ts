@@ -118,7 +118,7 @@ function wayThrough(
     route: answer,
     out,
     nextHop: answer?.reachable === true ? (answer.route.gateway ?? packet.destination) : undefined,
-    sysctls: settings(namespace, packet.family, entry, out),
+    sysctls: settings(namespace, packet.family, entry, out, links),
   });
 }
 
@@ -140,6 +140,7 @@ function settings(
   family: IpFamily,
   entry: Link | undefined,
   out: Link | undefined,
+  links: readonly Link[],
 ): Record<string, string> {
   const conf = family === 4 ? "net.ipv4.conf" : "net.ipv6.conf";
   const names = family === 4 ? ["net.ipv4.ip_forward", `${conf}.all.rp_filter`] : [`${conf}.all.forwarding`];
@@ -147,6 +148,11 @@ function settings(
     if (link === undefined) continue;
     names.push(`${conf}.${link.name}.forwarding`);
     names.push(`${conf}.${link.name}.${family === 4 ? "rp_filter" : "force_forwarding"}`);
+  }
+  // An answer may arrive by any of them.
+  if (family === 4) {
+    const others = links.filter((link) => link.master === undefined && link !== entry && link !== out);
+    names.push(...others.map((link) => `${conf}.${link.name}.rp_filter`));
   }
   const values: Record<string, string> = {};
   for (const name of names) {

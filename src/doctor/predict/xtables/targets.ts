@@ -36,7 +36,7 @@ import type { FlowTimeouts } from "../flow.ts";
 import { PROTOCOL_NUMBER } from "../packet.ts";
 import { takeByProxy } from "../listeners.ts";
 import { CONTINUE, type Machine, type NatRange, type StepResult } from "../machine.ts";
-import { bind, untrack } from "../statements.ts";
+import { bind, proxySyn, untrack } from "../statements.ts";
 import { target, type Judge } from "./judge.ts";
 import { present } from "../../../present.ts";
 import { isUnspecifiedAddress } from "../../../address/special-purpose.ts";
@@ -156,11 +156,7 @@ const ALL = [
     if (mapsMark) machine.unknownMark = { why: "a mark that an ipset holds" };
     return CONTINUE;
   }),
-  target(SYNPROXY, (machine) =>
-    machine.ask("a SYN proxy, which answers itself", true)
-      ? CONTINUE
-      : { verdict: "stolen", action: "SYNPROXY" },
-  ),
+  target(SYNPROXY, proxySyn),
 
   target(TTL, changeTtl),
   target(HL, changeTtl),
