@@ -203,6 +203,51 @@ test("a Host that is no name is refused, and no mistake of ours", async () => {
   }
 });
 
+test("another Host beside a line of ours, two Hosts, and words that two readers take differently are refused", async () => {
+  const proof = `Authorization: Bearer ${TOKEN}\r\n`;
+  const closing = "Connection: close\r\n\r\n";
+  for (const [request, statuses] of [
+    [`GET /v1/node HTTP/1.1\r\nHost: localhost\r\n${proof}${closing}`, [200]],
+    [`GET http://localhost/v1/node HTTP/1.1\r\nHost: localhost\r\n${proof}${closing}`, [200]],
+    [`GET http://localhost/v1/node HTTP/1.1\r\nHost: evil.example\r\n${proof}${closing}`, [421]],
+    [`GET /v1/node HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n${proof}${closing}`, [400, 421]],
+    [`GET /v1/node HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x\r\n${proof}${closing}`, [401]],
+    [`GET /v1/node HTTP/1.1\r\n${proof}${closing}`, [400]],
+    [
+      `POST /v1/pods/b/trace HTTP/1.1\r\nHost: localhost\r\n${proof}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n${closing}0\r\n\r\n`,
+      [400],
+    ],
+    [`GET /v1/node HTTP/1.1\r\nHost: localhost\r\n${proof}X: ${"y".repeat(100_000)}\r\n${closing}`, [431]],
+  ] as const)
+    expect([request.slice(0, 90), statuses as readonly number[]]).toEqual([
+      request.slice(0, 90),
+      expect.arrayContaining([await statusOf(request)]),
+    ]);
+});
+
+/** Of bytes as they are: fetch would mend them. */
+async function statusOf(request: string): Promise<number> {
+  const { hostname, port } = new URL(server.url!);
+  let answer = "";
+  const { promise, resolve } = Promise.withResolvers<void>();
+  await Bun.connect({
+    hostname,
+    port: Number(port),
+    socket: {
+      open: (socket) => void socket.write(request),
+      data: (socket, bytes) => {
+        answer += new TextDecoder().decode(bytes);
+        if (!/^HTTP\/1\.1 \d+/.test(answer)) return;
+        resolve();
+        socket.end();
+      },
+      close: () => resolve(),
+    },
+  });
+  await promise;
+  return Number(/^HTTP\/1\.1 (\d+)/.exec(answer)?.[1]);
+}
+
 test("what is too large is refused before it is read", async () => {
   const body = "x".repeat(2 * 1024 * 1024);
   const large = await fetch(`${server.url}/v1/pods/blue/trace?to=192.0.2.1`, {
