@@ -84,14 +84,12 @@ const SITUATIONS: readonly Situation[] = [
     fault: toPrevious("ip route add local 198.51.100.0/24 dev lo"),
     code: "ends-on-node",
     says: /route “local 198\.51\.100\.0\/24 dev lo table local”/,
-    withoutFix: true,
   },
   {
     name: "a virtual address stayed here when its service moved",
     fault: toPrevious(`ip addr add ${WEB.address}/32 dev ${uplink}`),
     code: "ends-on-node",
     says: new RegExp(`${WEB.address.replaceAll(".", "\\.")} is an address of ${uplink}`),
-    withoutFix: true,
   },
   {
     name: "a network of containers took the range of the destination",
@@ -292,7 +290,6 @@ const SITUATIONS: readonly Situation[] = [
     code: "filter-rule-drops",
     says: /kube-proxy's rule .*KUBE-PROXY-FIREWALL drops/,
     advice: /loadBalancerSourceRanges/,
-    withoutFix: true,
   },
   {
     name: "a mark set in one table is dropped in another",

@@ -17,15 +17,17 @@ export interface Situation {
   readonly healthy?: (world: World) => void;
   readonly fault: (world: World) => void;
   readonly code: FindingCode;
+  /** Its first sentence. */
   readonly says: RegExp;
-  /** What is printed as a fix. */
+  readonly owner?: RegExp;
+  /** What is printed as a fix, its commands joined by ` && `; none may be when absent, unless it has to heal. */
   readonly fix?: RegExp;
+  /** How many commands these are, where that matters. */
+  readonly lines?: number;
   /** What is told instead of one. */
   readonly advice?: RegExp;
   /** Its evidence holds this. */
   readonly evidence?: RegExp;
-  /** No command is printed that would mend it: another place decides. */
-  readonly withoutFix?: true;
   /** By the tables all is well, and this is the reason when a real packet gets no answer. */
   readonly suspicion?: true;
   /** What is printed is executed, and nothing is left that stops the packet. */
@@ -57,9 +59,26 @@ export function forgetNeighbours(world: World): void {
   pod(world, `ip neigh flush dev ${PLAN.podInterface}`);
 }
 
+/** The MAC address of the pod's interface. */
+export function macOf(world: World): string {
+  return /link\/ether (\S+)/.exec(ask(world.blue, ["ip", "link", "show", PLAN.podInterface]))![1]!;
+}
+
+/** What no command of ours may do, whatever stands in the way. */
+const FORBIDDEN =
+  /rule del (?:priority |pref )?(?:0|32766|32767)\b|route del default|addr(?:ess)? del|netns del/;
+
 export function look(world: World, target: Target): Diagnosis {
   const snapshot = snapshotOf(world, [target.address]);
-  return diagnose(snapshot, snapshot.pods[0]!, target);
+  const diagnosis = diagnose(snapshot, snapshot.pods[0]!, target);
+  const commands = [...diagnosis.findings, ...diagnosis.suspicions].flatMap((one) => [
+    ...one.fix.map(({ command }) => command),
+    ...(one.advice ?? []),
+  ]);
+  for (const command of commands) expect(command).not.toMatch(FORBIDDEN);
+  // The change that a command makes is for whoever judges it, and not told.
+  expect(JSON.stringify(diagnosis)).not.toContain('"change"');
+  return diagnosis;
 }
 
 export function testSituations(situations: readonly Situation[]): void {
@@ -81,8 +100,11 @@ function judge({ findings, suspicions, gaps }: Diagnosis, one: Situation): void 
   const [found] = one.suspicion === true ? suspicions : findings;
   expect([found?.code, found?.stopsTraffic]).toEqual([one.code, true]);
   expect(found!.text).toMatch(one.says);
-  if (one.fix !== undefined) expect(found!.fix[0]?.command).toMatch(one.fix);
-  if (one.withoutFix === true) expect(found!.fix).toEqual([]);
+  if (one.owner !== undefined) expect(found!.owner).toMatch(one.owner);
+  const commands = found!.fix.map(({ command }) => command).join(" && ");
+  if (one.fix !== undefined) expect(commands).toMatch(one.fix);
+  else if (one.heals !== true) expect(commands).toBe("");
+  if (one.lines !== undefined) expect(found!.fix).toHaveLength(one.lines);
   if (one.advice !== undefined) expect((found!.advice ?? []).join("\n")).toMatch(one.advice);
   const evidence = found!.evidence.map(({ source, value }) => `${source}: ${value}`).join("\n");
   if (one.evidence !== undefined) expect(evidence).toMatch(one.evidence);

@@ -12,22 +12,19 @@ import {
   deadEnd,
   forgetNeighbours,
   look,
+  macOf,
   nft,
   node,
   pod,
   testSituations,
+  WEB,
   type Situation,
 } from "./situation.ts";
 import { healthyWorld, snapshotOf, PLAN, type World } from "./world.ts";
 
-const WEB: Target = { address: PLAN.internet.httpIpv4, protocol: "tcp", port: 80 };
 const WEB6: Target = { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 };
 const { blue, green } = PLAN.pods;
 const { uplink, bridge } = PLAN.node;
-
-function macOf(world: World): string {
-  return /link\/ether (\S+)/.exec(ask(world.blue, ["ip", "link", "show", "net1"]))![1]!;
-}
 
 const arpFilter = (rules: string): string =>
   `table arp wall { chain input { type filter hook input priority 0; policy drop; iifname "${bridge}" accept; ${rules} }; }\n`;
