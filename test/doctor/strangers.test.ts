@@ -20,7 +20,7 @@ import {
   WEB,
   type Situation,
 } from "./situation.ts";
-import { healthyWorld, snapshotOf, PLAN, type World } from "./world.ts";
+import { healthyWorld, snapshotOf, PLAN } from "./world.ts";
 
 const WEB6: Target = { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 };
 const { blue, green } = PLAN.pods;
