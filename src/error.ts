@@ -115,6 +115,12 @@ export function codeOf(error: unknown): string | undefined {
   return error instanceof Error && "code" in error ? String(error.code) : undefined;
 }
 
+/** Whether an error says that nothing is at that path: no such file, no directory on the way, no such process any more. */
+export function isAbsence(error: unknown): boolean {
+  const code = codeOf(error);
+  return code === "ENOENT" || code === "ENOTDIR" || code === "ESRCH";
+}
+
 /** Whether an error only says that this user may not look. */
 export function isRefusal(error: unknown): boolean {
   const code = codeOf(error);

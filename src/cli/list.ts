@@ -12,7 +12,8 @@ const HELP = `
 Attachments made by 'wayout attach', and pods that a CNI plugin connected (any plugin: libcni keeps their results under
 /var/lib/cni/results). Each is checked: its namespace, link, address and route, the bridge, forwarding and NAT rules.
 "seen as" is the source its packets have when they leave this machine. Exit code 1 when one of them is broken; then
-'wayout attach NAME' repairs an attachment, and 'wayout doctor NAME' shows the cause.`;
+'wayout attach NAME' repairs an attachment, and 'wayout doctor NAME' shows the cause. Exit code 3 when the results of a
+runtime may only be read by root: somebody may be left out.`;
 
 /** `wayout list`. */
 export function listCommand(): Command {
@@ -29,11 +30,12 @@ export function listCommand(): Command {
       const hostNetwork = hostNetworkPods().map(({ name }) => name);
       if (options.json === true) printJson({ namespaces: ways.map(jsonOf), unread, hostNetwork });
       else {
-        tell(listText, ways);
+        tell(listText, ways, unread.length > 0);
         tell(hostNetworkText, hostNetwork);
       }
       if (options.json !== true) for (const { path, why } of unread) note(`skipped ${path}: ${why}`);
       if (ways.some((way) => stateOf(way) === "broken")) process.exitCode = 1;
+      else if (unread.some(({ forbidden }) => forbidden)) process.exitCode = 3;
     });
 }
 
@@ -46,7 +48,9 @@ function jsonOf(way: WayOutOfPod) {
   return { ...way, state: stateOf(way), problems: way.problems ?? [] };
 }
 
-function listText(ways: readonly WayOutOfPod[]): string {
+/** @param inPart whether somebody may be left out */
+function listText(ways: readonly WayOutOfPod[], inPart: boolean): string {
+  if (ways.length === 0 && inPart) return "Of what could be read nothing has a way out.\n";
   if (ways.length === 0) {
     return `No namespace on this machine has a way out by wayout or a CNI plugin yet.\n  ${style.command("wayout attach NAME --create")}\n`;
   }

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import * as v from "valibot";
 import { parseCidr } from "../address/cidr.ts";
 import { familyOf, canonicalIp, isDefaultCidr } from "../address/ip.ts";
-import { messageOf } from "../error.ts";
+import { isAbsence, isRefusal, messageOf } from "../error.ts";
 import type { PodAttachment } from "./pod.ts";
 import { present } from "../present.ts";
 
@@ -18,8 +18,13 @@ export const CNI_CACHE_DIRECTORY = `${CNI_STATE_DIRECTORY}/results`;
 
 /** Where runtimes keep their caches, the usual place first. */
 export function cacheDirectories(): string[] {
-  const own = listed(CNI_STATE_DIRECTORY).map((name) => join(CNI_STATE_DIRECTORY, name, "results"));
-  return [CNI_CACHE_DIRECTORY, ...own];
+  let names: readonly string[] = [];
+  try {
+    names = readdirSync(CNI_STATE_DIRECTORY).sort();
+  } catch {
+    // Why is told of the directory below.
+  }
+  return [CNI_CACHE_DIRECTORY, ...names.map((name) => join(CNI_STATE_DIRECTORY, name, "results"))];
 }
 
 /** An attachment with the names that the runtime passed in CNI_ARGS. */
@@ -53,10 +58,12 @@ const cached = v.object({
   ),
 });
 
-/** A file of a cache that no attachment could be read from. */
+/** A file of a cache that no attachment could be read from, or a directory of such files. */
 export interface UnreadCache {
   readonly path: string;
   readonly why: string;
+  /** Whoever has the right may read it; who else is there nobody knows without. */
+  readonly forbidden?: true;
 }
 
 /** Everything in the caches that can be read, each attachment once. */
@@ -66,7 +73,7 @@ export function cachedAttachments(
   return readCaches(directories).attachments;
 }
 
-/** The same, and the files that say nothing that could be understood. */
+/** The same, and the directories and files that could not be read, or say nothing that could be understood. */
 export function readCaches(directories: string | readonly string[] = cacheDirectories()): {
   readonly attachments: CachedAttachment[];
   readonly unread: readonly UnreadCache[];
@@ -74,26 +81,28 @@ export function readCaches(directories: string | readonly string[] = cacheDirect
   const found = new Map<string, CachedAttachment>();
   const unread: UnreadCache[] = [];
   for (const directory of typeof directories === "string" ? [directories] : directories) {
-    for (const name of listed(directory)) {
+    let names: readonly string[] = [];
+    try {
+      names = readdirSync(directory).sort();
+    } catch (error) {
+      if (!isAbsence(error)) unread.push(unreadAt(directory, error));
+    }
+    for (const name of names) {
       const path = join(directory, name);
       try {
         const one = attachmentIn(path);
         const key = one === undefined ? "" : `${one.network} ${one.containerId} ${one.interface}`;
         if (one !== undefined && !found.has(key)) found.set(key, one);
       } catch (error) {
-        unread.push({ path, why: messageOf(error) });
+        unread.push(unreadAt(path, error));
       }
     }
   }
   return { attachments: [...found.values()], unread };
 }
 
-function listed(directory: string): string[] {
-  try {
-    return readdirSync(directory).sort();
-  } catch {
-    return [];
-  }
+function unreadAt(path: string, error: unknown): UnreadCache {
+  return present({ path, why: messageOf(error), forbidden: isRefusal(error) ? (true as const) : undefined });
 }
 
 /** Undefined for what libcni did not write. @throws for a result that it did write and that makes no sense */

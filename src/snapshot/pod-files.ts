@@ -1,5 +1,5 @@
 /** Files that decide about a pod's way out: its resolv.conf, who listens for DNS in it, the node's sysctl.d. */
-import { codeOf } from "../error.ts";
+import { isAbsence } from "../error.ts";
 import { readdirSync, readFileSync } from "node:fs";
 import { ipText } from "../address/ip.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
@@ -19,11 +19,6 @@ import type { ConfigFile } from "./snapshot.ts";
 
 /** The node's settings that decide about its forwarding, routes and rules. */
 const NODE_SETTINGS = [SYSCTL_SETTINGS, NETWORKD_SETTINGS];
-
-function absent(error: unknown): boolean {
-  const code = codeOf(error);
-  return code === "ENOENT" || code === "ENOTDIR" || code === "ESRCH";
-}
 
 /**
  * What /etc/resolv.conf says as processes of the pod see it: `ip netns exec` binds /etc/netns/NAME over /etc. undefined
@@ -50,7 +45,7 @@ export function readDnsListeners(namespace: NetworkNamespace): string[] {
       try {
         return parseListeners(readFileSync(`/proc/thread-self/net/${file}`, "utf8"));
       } catch (error) {
-        if (absent(error)) return [];
+        if (isAbsence(error)) return [];
         throw error;
       }
     }),
@@ -83,7 +78,7 @@ export function readConfigFiles(
       const file = readRegularIfThere(path, MOST_SETTINGS_BYTES);
       return file === undefined ? [] : [{ path, text: wholeText(file) }];
     } catch (error) {
-      if (absent(error)) return [];
+      if (isAbsence(error)) return [];
       gaps.note("node", path, error);
       return [{ path }];
     }
@@ -94,7 +89,7 @@ function listed(directory: string): string[] {
   try {
     return readdirSync(directory);
   } catch (error) {
-    if (absent(error)) return [];
+    if (isAbsence(error)) return [];
     throw error;
   }
 }

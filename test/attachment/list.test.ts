@@ -211,3 +211,30 @@ testRoot("a damaged file, loopback's results and pods that left nothing are no r
     forgetPods();
   }
 });
+
+testWith(["real-root", "ip", "setpriv"])(
+  "results that only root may read: who may not is told so, with exit code 3, and hears of no empty machine",
+  async () => {
+    const { node } = world();
+    mkdirSync(CACHE, { recursive: true, mode: 0o700 });
+    try {
+      const user = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "env",
+        "HOME=/nonexistent",
+      ];
+      const [program, ...words] = [...user, WAYOUT, "list"] as [string, ...string[]];
+      const { exitCode, stdout, stderr } = await ended(start(node, [program, ...words]));
+      expect([exitCode, stdout]).toEqual([3, "Of what could be read nothing has a way out.\n"]);
+      expect(stderr).toContain(`skipped ${CACHE}: `);
+      expect(stderr).toContain("EACCES");
+      // Root sees that there is none.
+      expect((await wayout(node, "list")).stdout).toContain("No namespace on this machine");
+    } finally {
+      forgetPods();
+    }
+  },
+);

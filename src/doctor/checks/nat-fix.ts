@@ -1,7 +1,9 @@
 /** The cure that is ours: a policy for the pod's network. */
+import { hostCidr } from "../../address/ip.ts";
 import { command, namedNamespace } from "../../text/command.ts";
+import { present } from "../../present.ts";
 import { restored, vouchedNetwork } from "../vouched.ts";
-import { anywhere, type CheckContext } from "../check.ts";
+import type { CheckContext } from "../check.ts";
 import type { NatBackendName } from "../../nat/backends/backends.ts";
 import type { NatIntent } from "../../nat/intent.ts";
 import type { Fix } from "../finding.ts";
@@ -19,18 +21,22 @@ export function restoringFix(
   return context.fix("node", line, { kind: "restore-nat", backend, intent });
 }
 
+/** Where nobody but the pod says that the source is its own, a policy for it is a person's to decide (../vouched.ts). */
 export function natFix(context: CheckContext): (Fix | undefined)[] {
   const source = context.path.sent?.source;
-  const cidr = source === undefined ? undefined : vouchedNetwork(context, source);
+  if (source === undefined) return [];
+  const cidr = vouchedNetwork(context, source);
   if (cidr === undefined) {
     const mended = restored(context);
     if (mended.length > 0) return mended;
   }
-  if (cidr === undefined) return [anywhere(command`wayout nat apply -f policy.yaml`)];
   const { path } = context.snapshot.node;
   const name = path === undefined ? undefined : (namedNamespace(path) ?? path);
-  const policy = JSON.stringify({ sources: [cidr], nonMasqueradeCIDRs: [cidr] });
+  const wanted = cidr ?? hostCidr(source);
+  const policy = JSON.stringify({ sources: [wanted], nonMasqueradeCIDRs: [wanted] });
   const where = name === undefined ? [] : ["--netns", name];
   const line = command`echo ${policy} | wayout nat apply -f - ${where}`;
-  return line === undefined ? [] : [{ command: line, place: "node", repair: { kind: "masquerade", cidr } }];
+  if (line === undefined) return [];
+  const repair = cidr === undefined ? undefined : ({ kind: "masquerade", cidr } as const);
+  return [present({ command: line, place: "node" as const, repair })];
 }
