@@ -218,16 +218,8 @@ testWith(["real-root", "ip", "setpriv"])(
     const { node } = world();
     mkdirSync(CACHE, { recursive: true, mode: 0o700 });
     try {
-      const user = [
-        "setpriv",
-        "--reuid=65534",
-        "--regid=65534",
-        "--clear-groups",
-        "env",
-        "HOME=/nonexistent",
-      ];
-      const [program, ...words] = [...user, WAYOUT, "list"] as [string, ...string[]];
-      const { exitCode, stdout, stderr } = await ended(start(node, [program, ...words]));
+      const user = ["--reuid=65534", "--regid=65534", "--clear-groups", "env", "HOME=/nonexistent"];
+      const { exitCode, stdout, stderr } = await ended(start(node, ["setpriv", ...user, WAYOUT, "list"]));
       expect([exitCode, stdout]).toEqual([3, "Of what could be read nothing has a way out.\n"]);
       expect(stderr).toContain(`skipped ${CACHE}: `);
       expect(stderr).toContain("EACCES");
