@@ -86,7 +86,7 @@ export class AgentService {
     const service = new AgentService(options, files);
     const { policy, log } = options;
     if (policy !== undefined && policy.dialect !== "wayout")
-      log.write("info", "policy", { path: policy.path, message: wholeNodeText(policy.sources) });
+      log.write("info", "policy-dialect", { path: policy.path, message: wholeNodeText(policy.sources) });
     if (policy !== undefined) {
       service.#policy = await PolicySource.open(
         policy,

@@ -18,7 +18,15 @@ const address = (index: number, text: string): Address =>
     flags: [],
   }) as unknown as Address;
 const route = (index: number): Route =>
-  ({ family: 4, type: "unicast", destination: "0.0.0.0/0", table: 254, interface: index }) as Route;
+  ({
+    family: 4,
+    type: "unicast",
+    destination: "0.0.0.0/0",
+    table: 254,
+    interface: index,
+    flags: [],
+    metrics: {},
+  }) as unknown as Route;
 
 const STATE: NotedNetwork = {
   links: [link(2, "eth0"), link(3, "veth1", { kind: "veth" }), link(4, "up0", { kind: "veth" })],

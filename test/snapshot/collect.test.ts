@@ -58,7 +58,18 @@ testWith(["root", "ip"])("of many pods the next hops are known as they are", () 
   const { blue, green } = PLAN.pods;
   const gateway = PLAN.node.gatewayIpv4;
   const pin = (address: string, mac: string): void => {
-    ask(world.blue, ["ip", "neigh", "replace", address, "lladdr", mac, "nud", "permanent", "dev", "eth0"]);
+    ask(world.blue, [
+      "ip",
+      "neigh",
+      "replace",
+      address,
+      "lladdr",
+      mac,
+      "nud",
+      "permanent",
+      "dev",
+      PLAN.podInterface,
+    ]);
   };
   pin(gateway, "02:00:00:00:00:77");
   pin(green.ipv4, "02:00:00:00:00:78");
