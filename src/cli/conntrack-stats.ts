@@ -1,5 +1,5 @@
 import { endText } from "../address/ip.ts";
-import { Command, Option } from "commander";
+import { Command } from "commander";
 import {
   explainCounters,
   FlowTally,
@@ -31,18 +31,15 @@ const ASKED_FOR: ReadonlySet<ExplainedCounter["name"]> = new Set(["invalid", "cl
 const MOST_CPUS = 4;
 
 export function statsCommand(): Command {
-  return (
-    new Command("stats")
-      .description("how full the table is, what was lost, and which source ports are nearly used up")
-      .addHelpText("after", HELP)
-      .option("--top <N>", "how many pods, destinations and port groups to name", "10")
-      .option("--ports <RANGE>", "the source ports that NAT may take, when the rule names a range")
-      .option("--netns <NAME>", "the table of another namespace: a name, a path or pid:N")
-      .option("--json", "one JSON value")
-      // For the agent, which does not show them: a table of their own for hundreds of thousands.
-      .addOption(new Option("--no-destinations").hideHelp())
-      .action(stats)
-  );
+  return new Command("stats")
+    .description("how full the table is, what was lost, and which source ports are nearly used up")
+    .addHelpText("after", HELP)
+    .option("--top <N>", "how many pods, destinations and port groups to name", "10")
+    .option("--ports <RANGE>", "the source ports that NAT may take, when the rule names a range")
+    .option("--netns <NAME>", "the table of another namespace: a name, a path or pid:N")
+    .option("--json", "one JSON value")
+    .option("--no-destinations", "without the busiest destinations: a large table is counted sooner")
+    .action(stats);
 }
 
 async function stats(options: StatsOptions): Promise<void> {
