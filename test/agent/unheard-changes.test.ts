@@ -15,30 +15,32 @@ import { freshNamespace } from "../support/world.ts";
 const NEVER_MS = 2 ** 31 - 1;
 const LIMIT_MS = 50_000;
 
-const test = testWith(["root", "nft"]);
-
-test("announcements that the kernel dropped mean that everything is compared", async () => {
-  const node = freshNamespace();
-  const agent = watched(node, "nftables", { eventBufferBytes: 64 * 1024 });
-  expect(agent.tables()).toContain("table inet wayout");
-  await agent.hasHeardItself();
-  const elements = Array.from({ length: 20_000 }, (_, at) => `10.${at >> 8}.${at & 255}.1`).join(",");
-  agent.forget();
-  // This process stands still meanwhile and reads nothing. Of the first transaction the room holds the beginning and not the
-  // end, by which a change is known; of the second it holds nothing.
-  ask(
-    node,
-    [
-      "sh",
-      "-c",
-      `kill -STOP ${process.pid}; nft -f - && nft delete table inet wayout; kill -CONT ${process.pid}`,
-    ],
-    `add table ip burst\nadd set ip burst many { type ipv4_addr; }\nadd element ip burst many { ${elements} }\n`,
-  );
-  await agent.until(() => agent.repaired().includes("table inet wayout"));
-  expect(agent.kinds()[0]).toBe("lost");
-  expect(agent.tables()).toContain("table inet wayout");
-});
+// Of a user namespace's root nft sends no transaction of that size.
+testWith(["real-root", "nft"])(
+  "announcements that the kernel dropped mean that everything is compared",
+  async () => {
+    const node = freshNamespace();
+    const agent = watched(node, "nftables", { eventBufferBytes: 64 * 1024 });
+    expect(agent.tables()).toContain("table inet wayout");
+    await agent.hasHeardItself();
+    const elements = Array.from({ length: 20_000 }, (_, at) => `10.${at >> 8}.${at & 255}.1`).join(",");
+    agent.forget();
+    // This process stands still meanwhile and reads nothing. Of the first transaction the room holds the beginning and not the
+    // end, by which a change is known; of the second it holds nothing.
+    ask(
+      node,
+      [
+        "sh",
+        "-c",
+        `kill -STOP ${process.pid}; nft -f - && nft delete table inet wayout; said=$?; kill -CONT ${process.pid}; exit $said`,
+      ],
+      `add table ip burst\nadd set ip burst many { type ipv4_addr; }\nadd element ip burst many { ${elements} }\n`,
+    );
+    await agent.until(() => agent.repaired().includes("table inet wayout"));
+    expect(agent.kinds()[0]).toBe("lost");
+    expect(agent.tables()).toContain("table inet wayout");
+  },
+);
 
 const legacy = testWith(["root", "iptables-legacy", "iptables-legacy-restore"]);
 
