@@ -182,7 +182,7 @@ export class AgentService {
             token,
             hosts: new Set(options.hosts.map((host) => host.toLowerCase())),
             remotePeers: options.remotePeers,
-            isPage: this.#door === undefined ? undefined : this.#door.isGuest,
+            isPage: this.#door?.isGuest,
           }),
           socket: socketPath(node),
           listen,

@@ -2,13 +2,11 @@
 import { readdirSync } from "node:fs";
 import { MOST_RUNTIME_BYTES, readRegular } from "../kernel/file.ts";
 import { parseCidr } from "../address/cidr.ts";
+import { DEFAULT_CONFIGURATION_DIRECTORY, isNetworkFile } from "../naming/cni-places.ts";
 import type { Occupied } from "./subnet.ts";
 
-/** Where runtimes look for networks (libcni's default). */
-const DIRECTORY = "/etc/cni/net.d";
-
 /** Files that cannot be read or understood are the runtimes' affair. */
-export function configuredSubnets(directory = DIRECTORY): Occupied[] {
+export function configuredSubnets(directory = DEFAULT_CONFIGURATION_DIRECTORY): Occupied[] {
   let files: string[];
   try {
     files = readdirSync(directory);
@@ -16,7 +14,7 @@ export function configuredSubnets(directory = DIRECTORY): Occupied[] {
     return [];
   }
   return files.flatMap((file) => {
-    if (!/\.(conf|conflist|json)$/.test(file)) return [];
+    if (!isNetworkFile(file)) return [];
     const by = `the subnet of the CNI network in ${directory}/${file}`;
     try {
       const configuration: unknown = JSON.parse(readRegular(`${directory}/${file}`, MOST_RUNTIME_BYTES).text);

@@ -3,7 +3,7 @@ import { Command, Option } from "commander";
 import { agentLog, type LogFormat } from "../agent/log.ts";
 import { JOURNAL_PATH } from "../agent/journal/path.ts";
 import { AgentService, parseListen, type ServiceOptions } from "../agent/service.ts";
-import { DEFAULT_BIN_DIRECTORY, DEFAULT_CONFIGURATION_DIRECTORY } from "../cni/placement.ts";
+import { DEFAULT_BIN_DIRECTORY, DEFAULT_CONFIGURATION_DIRECTORY } from "../naming/cni-places.ts";
 import type { PolicyPlace } from "../agent/policy-source.ts";
 import { WayoutError } from "../error.ts";
 import { TOKEN_PATH } from "../agent/token.ts";

@@ -4,7 +4,7 @@ import { readHeader } from "../cni/configuration.ts";
 import { CniContext } from "../cni/context.ts";
 import { gc, type Collected } from "../cni/gc.ts";
 import { install, uninstall, type Installed } from "../cni/install.ts";
-import { DEFAULT_BIN_DIRECTORY, DEFAULT_CONFIGURATION_DIRECTORY } from "../cni/placement.ts";
+import { DEFAULT_BIN_DIRECTORY, DEFAULT_CONFIGURATION_DIRECTORY } from "../naming/cni-places.ts";
 import { judgeAttachments, type Unproven } from "../cni/left-over.ts";
 import { linksOf } from "../cni/network-state.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";

@@ -2,6 +2,7 @@
 import { MOST_RUNTIME_BYTES, readRegular } from "../kernel/file.ts";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import { isNetworkFile } from "../naming/cni-places.ts";
 
 export interface ConfiguredNetwork {
   readonly file: string;
@@ -14,7 +15,7 @@ export interface ConfiguredNetwork {
 export function readNetworks(directory: string): ConfiguredNetwork[] {
   let names: string[];
   try {
-    names = readdirSync(directory).filter((name) => /\.(conf|conflist|json)$/.test(name));
+    names = readdirSync(directory).filter(isNetworkFile);
   } catch {
     return [];
   }

@@ -1,4 +1,5 @@
 /** Files of CNI put where runtimes look for them: beside and renamed, so that nobody ever sees half of one. */
+import { isNetworkFile } from "../naming/cni-places.ts";
 import {
   chmodSync,
   closeSync,
@@ -21,9 +22,6 @@ import { examinationOf, isThisPlugin, trialOf } from "../kernel/plugin-file.ts";
 import { BESIDE } from "../naming/names.ts";
 import { smallProgram } from "../small-program.ts";
 
-/** Where containerd, CRI-O and kubeadm look. */
-export const DEFAULT_BIN_DIRECTORY = "/opt/cni/bin";
-export const DEFAULT_CONFIGURATION_DIRECTORY = "/etc/cni/net.d";
 /** Runtimes take the file whose name sorts first. */
 export const CONFLIST_NAME = "10-wayout.conflist";
 const PROGRAM = "wayout";
@@ -87,7 +85,7 @@ export function conflistText(conflist: object): string {
 /** Files that runtimes would take before ours. */
 export function shadowedBy(directory: string): string[] {
   return readdirSync(directory)
-    .filter((name) => name < CONFLIST_NAME && /\.(conf|conflist|json)$/.test(name))
+    .filter((name) => name < CONFLIST_NAME && isNetworkFile(name))
     .sort();
 }
 

@@ -1,7 +1,7 @@
 /** What the programs that manage a node's links may have done to those that others made. */
 import { NETWORKD_SETTINGS } from "../linux/settings-files.ts";
 import { parseNetworkdConf, type NetworkdSettings } from "../linux/networkd-conf.ts";
-import { LINK_MANAGERS } from "../naming/link-managers.ts";
+import { LINK_MANAGERS, NETWORKD } from "../naming/link-managers.ts";
 import type { Snapshot } from "../snapshot/snapshot.ts";
 import type { Evidence } from "./finding.ts";
 
@@ -25,7 +25,7 @@ export function networkdDeletes(
   { files }: Snapshot,
   which: keyof NetworkdSettings,
 ): { readonly evidence: Evidence; readonly advice: string } | undefined {
-  const mark = files.find(({ path }) => path === LINK_MANAGERS[0]!.mark);
+  const mark = files.find(({ path }) => path === NETWORKD.mark);
   const { directories, main } = NETWORKD_SETTINGS;
   const mains = main.directories.map((directory) => `${directory}/${main.name}`);
   const settings = files.filter(

@@ -6,8 +6,10 @@ export interface LinkManager {
   readonly mark: string;
 }
 
+export const NETWORKD: LinkManager = { product: "systemd-networkd", mark: "/run/systemd/netif/state" };
+
 export const LINK_MANAGERS: readonly LinkManager[] = [
-  { product: "systemd-networkd", mark: "/run/systemd/netif/state" },
+  NETWORKD,
   { product: "NetworkManager", mark: "/run/NetworkManager/NetworkManager.pid" },
 ];
 

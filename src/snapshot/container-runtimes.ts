@@ -3,6 +3,7 @@ import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { codeOf } from "../error.ts";
 import { MOST_RUNTIME_BYTES, readRegularIfThere } from "../kernel/file.ts";
+import { DEFAULT_BIN_DIRECTORY, DEFAULT_CONFIGURATION_DIRECTORY } from "../naming/cni-places.ts";
 import type { Gaps } from "./namespace.ts";
 
 export interface ContainerRuntime {
@@ -15,8 +16,6 @@ export interface ContainerRuntime {
   readonly needsLoopback: boolean;
 }
 
-const CONFIGURATION_DIRECTORY = "/etc/cni/net.d";
-const BIN_DIRECTORY = "/opt/cni/bin";
 /** Where packages of plugins lie, and podman looks. */
 export const PACKAGED_PLUGINS = [
   "/usr/local/libexec/cni",
@@ -91,7 +90,7 @@ function podman(reader: Reader): ContainerRuntime[] {
     reader,
     "podman",
     network["network_config_dir"],
-    named.length > 0 ? named : [...PACKAGED_PLUGINS, BIN_DIRECTORY],
+    named.length > 0 ? named : [...PACKAGED_PLUGINS, DEFAULT_BIN_DIRECTORY],
     { takes: "all", needsLoopback: false },
   );
 }
@@ -103,8 +102,8 @@ function runtime(
   binDirectories: readonly string[],
   rest: Pick<ContainerRuntime, "takes" | "needsLoopback">,
 ): ContainerRuntime[] {
-  const [directory = CONFIGURATION_DIRECTORY] = texts([configurationDirectory]);
-  const directories = binDirectories.length > 0 ? binDirectories : [BIN_DIRECTORY];
+  const [directory = DEFAULT_CONFIGURATION_DIRECTORY] = texts([configurationDirectory]);
+  const directories = binDirectories.length > 0 ? binDirectories : [DEFAULT_BIN_DIRECTORY];
   // A variable is filled in by whoever starts it: where that leads is not known here.
   if ([directory, ...directories].some((path) => !path.startsWith("/"))) return [];
   return [

@@ -15,6 +15,7 @@ import { codeOf } from "../error.ts";
 import { MOST_RUNTIME_BYTES, readRegular } from "../kernel/file.ts";
 import { judgePlugin } from "../kernel/plugin-file.ts";
 import { programFault, PROGRAM_HEAD_BYTES } from "../linux/program-file.ts";
+import { DEFAULT_BIN_DIRECTORY, isNetworkFile } from "../naming/cni-places.ts";
 import { present } from "../present.ts";
 import { ownSingleFile } from "../self.ts";
 import { containerRuntimes, PACKAGED_PLUGINS, type ContainerRuntime } from "./container-runtimes.ts";
@@ -59,7 +60,7 @@ function neededBy(runtime: ContainerRuntime, gaps: Gaps): Needed[] {
 function networkFiles({ configurationDirectory, takes }: ContainerRuntime, gaps: Gaps): string[] {
   let names: string[];
   try {
-    names = readdirSync(configurationDirectory).filter((name) => /\.(conf|conflist|json)$/.test(name));
+    names = readdirSync(configurationDirectory).filter(isNetworkFile);
   } catch (error) {
     if (codeOf(error) !== "ENOENT") gaps.note("node", configurationDirectory, error);
     return [];
@@ -104,7 +105,10 @@ function placed(type: string, directories: readonly string[], gaps: Gaps, root: 
     );
     return { directories, path, ...fault };
   }
-  const others = [...PACKAGED_PLUGINS.map((directory) => `${root}${directory}`), `${root}/opt/cni/bin`];
+  const others = [
+    ...PACKAGED_PLUGINS.map((directory) => `${root}${directory}`),
+    `${root}${DEFAULT_BIN_DIRECTORY}`,
+  ];
   const elsewhere = others.map((directory) => join(directory, type)).find((path) => existsSync(path));
   return present({ directories, fault: "missing", elsewhere });
 }

@@ -174,8 +174,8 @@ function clusterDns(
   const { path, certain } = predictPath(snapshot, pod, { address: server, protocol: "udp", port: 53 });
   if (!certain || path.end !== "outside" || path.stops.length > 0 || path.blindSpots.length > 0) return [];
   if (path.redirected !== undefined || path.balancedBy !== undefined) return [];
-  const way = node.view.fib.predict({ destination: server });
-  if (way.kind !== "route" || way.route === undefined || !isDefaultRoute(way.route)) return [];
+  const used = node.view.fib.onlyDefaultTo(server);
+  if (used === undefined) return [];
   return [
     finding("resolver-unreachable", {
       text: `${pod.name}'s name server ${server} is a Service's address of its cluster (search ${cluster}), and no rule of this node knows it: queries leave by ${path.outLink?.name ?? "the default route"} as ${path.left?.source ?? "they are"}`,
@@ -184,7 +184,7 @@ function clusterDns(
         listed,
         { source: "search list of the pod", value: pod.resolvConf!.search.join(" ") },
         { source: "rules that change its destination", value: "none" },
-        { source: `ip route get ${server}`, value: routeText(way.route, node.view.state.links) },
+        { source: `ip route get ${server}`, value: routeText(used, node.view.state.links) },
       ],
       consequence: "routers outside know no such address: addresses work, names do not",
       advice: [

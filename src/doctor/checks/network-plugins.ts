@@ -1,4 +1,5 @@
 /** Whether container runtimes find the plugins that they execute for each pod, and can execute them. */
+import { DEFAULT_BIN_DIRECTORY, DEFAULT_CONFIGURATION_DIRECTORY } from "../../naming/cni-places.ts";
 import { command } from "../../text/command.ts";
 import type { NetworkPlugin, Snapshot } from "../../snapshot/snapshot.ts";
 import { anywhere, finding, ofNode, type Check } from "../check.ts";
@@ -98,8 +99,8 @@ function installed({ directories, path, type, file }: NetworkPlugin): Fix | unde
   const bin = path === undefined ? (directories[0] ?? "") : path.slice(0, -type.length - 1);
   const conf = file.slice(0, file.lastIndexOf("/"));
   const options = [
-    ...(bin === "/opt/cni/bin" ? [] : ["--bin-dir", bin]),
-    ...(conf === "/etc/cni/net.d" ? [] : ["--conf-dir", conf]),
+    ...(bin === DEFAULT_BIN_DIRECTORY ? [] : ["--bin-dir", bin]),
+    ...(conf === DEFAULT_CONFIGURATION_DIRECTORY ? [] : ["--conf-dir", conf]),
   ];
   return anywhere(command`wayout cni install ${options}`);
 }

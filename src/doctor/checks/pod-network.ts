@@ -27,15 +27,15 @@ export function unroutedNetwork(context: CheckContext): Finding[] {
   const family = familyOf(left.destination);
   const range = cidrOf(sent.source, RANGE[family]);
   if (!isPrivateAddress(left.destination) || !cidrContains(range, left.destination)) return [];
-  const way = view.fib.predict({ destination: left.destination });
-  if (way.kind !== "route" || way.route === undefined || !isDefaultRoute(way.route)) return [];
+  const used = view.fib.onlyDefaultTo(left.destination);
+  if (used === undefined) return [];
   // The network outside may be of this range, too.
   const isOutside = view.state.addresses.some(
     (one) => one.interface === outLink?.index && cidrContains(range, one.address),
   );
   const siblings = view.state.routes.filter((route) => isPart(route, family, range));
   if (siblings.length === 0 && isOutside) return [];
-  return [findingOf(context, left.destination, family, way.route, siblings)];
+  return [findingOf(context, left.destination, family, used, siblings)];
 }
 
 function findingOf(

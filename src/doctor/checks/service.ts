@@ -1,7 +1,7 @@
 /** A Kubernetes Service without endpoints: kube-proxy refuses its packets, rightly. */
 import { familyOf, endText, ipNumber } from "../../address/ip.ts";
 import { isPrivateAddress } from "../../address/special-purpose.ts";
-import { isDefaultRoute, routeText } from "../predict/fib.ts";
+import { routeText } from "../predict/fib.ts";
 import type { SetElement } from "../../linux/nftables/ruleset.ts";
 import { finding } from "../check.ts";
 import type { Finding } from "../finding.ts";
@@ -108,8 +108,8 @@ export function unknownService(context: CheckContext): Finding[] {
   const { outLink, redirected } = path;
   if (path.end !== "outside" || redirected !== undefined || outLink === undefined) return [];
   if (!isPrivateAddress(target.address)) return [];
-  const way = node.view.fib.predict({ destination: target.address });
-  if (way.kind !== "route" || way.route === undefined || !isDefaultRoute(way.route)) return [];
+  const used = node.view.fib.onlyDefaultTo(target.address);
+  if (used === undefined) return [];
   const proxy = kubeProxy(context);
   return [
     finding("private-destination-outside", {
@@ -119,7 +119,7 @@ export function unknownService(context: CheckContext): Finding[] {
           ? "the network outside, or kube-proxy"
           : "kube-proxy, or the program that uses the address",
       evidence: [
-        { source: "ip route", value: routeText(way.route, node.view.state.links) },
+        { source: "ip route", value: routeText(used, node.view.state.links) },
         { source: "rules that change its destination", value: "none" },
         { source: "kube-proxy on this node", value: proxy ?? "neither rules nor IPVS" },
       ],

@@ -233,6 +233,13 @@ export class Fib {
     return !this.state.routes.some((route) => hopsOf(route).some((hop) => hop.gateway === gateway));
   }
 
+  /** The default route, where no other one leads to an address. */
+  onlyDefaultTo(destination: string): Route | undefined {
+    const way = this.predict({ destination });
+    const route = way.kind === "route" ? way.route : undefined;
+    return route !== undefined && isDefaultRoute(route) ? route : undefined;
+  }
+
   #selects(rule: PolicyRule, request: RouteRequest): boolean {
     const { source, destination } = rule;
     const matched =
