@@ -86,7 +86,7 @@ describe("attach", () => {
     await wayoutJson(node, "attach", blue, "--create");
     const second = await wayoutJson<AttachedJson>(node, "attach", green, "--create");
     expect(second.addresses).toEqual(["10.213.0.3/24"]);
-    expect(run(undefined, ["ip", "netns", "exec", blue, "ping", "-c1", "-W2", "10.213.0.3"]).exitCode).toBe(
+    expect(run(undefined, ["ip", "netns", "exec", blue, "ping", "-c1", "-W5", "10.213.0.3"]).exitCode).toBe(
       0,
     );
     await wayoutJson(node, "detach", blue);

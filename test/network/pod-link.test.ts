@@ -36,7 +36,7 @@ function intentOf(number: number, bridge: number): PodLinkIntent {
 }
 
 function reaches(from: NetworkNamespace, address: string): boolean {
-  return run(from, ["ping", "-c", "1", "-W", "1", address]).exitCode === 0;
+  return run(from, ["ping", "-c", "1", "-W", "3", address]).exitCode === 0;
 }
 
 /** The bridge's port begins to forward a moment after both ends are up. */
