@@ -132,7 +132,7 @@ export function readConfiguration(header: NetworkHeader, args: CniArguments): Ne
     promiscuous: flag("promiscMode"),
     vlan: fields.integer("vlan", 0, MAX_VLAN) ?? 0,
     vlanTrunk: readTrunk(fields),
-    preserveDefaultVlan: fields.boolean("preserveDefaultVlan") ?? true,
+    preserveDefaultVlan: flag("preserveDefaultVlan"),
     checkMacSpoofing: flag("macspoofchk"),
     duplicateAddressDetection: flag("enabledad"),
     disableContainerInterface: flag("disableContainerInterface"),
@@ -149,9 +149,6 @@ export function readConfiguration(header: NetworkHeader, args: CniArguments): Ne
 function refuseContradictions(fields: Fields, configuration: NetworkConfiguration, ipamType: string): void {
   if (configuration.hairpin && configuration.promiscuous) {
     fields.refuse("hairpinMode", "and promiscMode cannot both be true");
-  }
-  if (configuration.vlan > 0 && configuration.vlanTrunk.length > 0) {
-    fields.refuse("vlanTrunk", "and vlan cannot both be given: a port is an access port or a trunk");
   }
   if (configuration.disableContainerInterface && ipamType !== "") {
     fields.refuse(

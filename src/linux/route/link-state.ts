@@ -25,7 +25,7 @@ export type LinkState = Pick<
 > & {
   readonly ipv4?: Ipv4State;
   readonly ipv6?: Ipv6State;
-  readonly bridge?: Pick<BridgeDetails, "vlanFiltering">;
+  readonly bridge?: Pick<BridgeDetails, "vlanFiltering" | "defaultVlan">;
   readonly port?: Pick<BridgePort, "state">;
 };
 
@@ -47,7 +47,10 @@ export function linkStateOf({ header, attributes: a }: MessageOf<typeof RTM_NEWL
     linkNamespaceId: a.linkNamespaceId,
     ipv4: a.afSpec?.inet?.settings,
     ipv6: a.afSpec?.inet6?.settings,
-    bridge: info?.kind === "bridge" ? { vlanFiltering: info.data.vlanFiltering === 1 } : undefined,
+    bridge:
+      info?.kind === "bridge"
+        ? present({ vlanFiltering: info.data.vlanFiltering === 1, defaultVlan: info.data.defaultVlan })
+        : undefined,
     port: port?.kind === "bridge" ? { state: portStates.nameOf(port.data.state ?? 0) } : undefined,
   });
 }
