@@ -5,6 +5,7 @@ import { macBytes, macText } from "../address/mac.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import type { Dns } from "../ipam/assignment.ts";
 import { asCidr, asString, FieldError, Fields } from "../ipam/fields.ts";
+import { withUsualKeys } from "../ipam/usual-keys.ts";
 import { DEFAULT_BACKEND, translating, type NatBackendName } from "../nat/backends/backends.ts";
 import type { Translation } from "../nat/intent.ts";
 import type { NatWish } from "../nat/network-wants.ts";
@@ -84,7 +85,7 @@ export function readHeader(text: string): NetworkHeader {
 function parseJson(text: string): Fields {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = withUsualKeys(JSON.parse(text));
   } catch (error) {
     throw new WayoutError({
       code: "not-json",

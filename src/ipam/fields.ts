@@ -16,13 +16,9 @@ export class FieldError extends Error {
   }
 }
 
-/**
- * One JSON object, read as programs in Go read it: null counts as absent, and where a key is not there as it is written,
- * one that differs in upper and lower case does. Keys nobody asks for are left alone.
- */
+/** One JSON object. Keys nobody asks for are left alone; null counts as absent, as it does for programs in Go. */
 export class Fields {
   readonly #object: Readonly<Record<string, unknown>>;
-  #keys: readonly string[] | undefined;
 
   private constructor(
     object: object,
@@ -45,16 +41,7 @@ export class Fields {
 
   /** The value as it came; undefined when absent or null. */
   raw(key: string): unknown {
-    if (Object.hasOwn(this.#object, key)) return this.#object[key] ?? undefined;
-    // Most keys are not there at all: their length tells.
-    this.#keys ??= Object.keys(this.#object);
-    const { length } = key;
-    for (const other of this.#keys) {
-      if (other.length === length && other.toLowerCase() === key.toLowerCase()) {
-        return this.#object[other] ?? undefined;
-      }
-    }
-    return undefined;
+    return Object.hasOwn(this.#object, key) ? (this.#object[key] ?? undefined) : undefined;
   }
 
   object(key: string): Fields | undefined {
