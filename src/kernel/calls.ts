@@ -329,8 +329,8 @@ export function randomBytes(count: number): Uint8Array {
   return bytes;
 }
 
-/** clock_gettime(2) of CLOCK_REALTIME (0) or CLOCK_MONOTONIC (1), in microseconds with a fraction. */
-export function clockUs(clock: 0 | 1): number {
+/** clock_gettime(2) of CLOCK_REALTIME (0), CLOCK_MONOTONIC (1) or CLOCK_THREAD_CPUTIME_ID (3), in microseconds with a fraction. */
+export function clockUs(clock: 0 | 1 | 3): number {
   const time = new BigInt64Array(2);
   const result = libc.syscall(NUMBERS.clock_gettime, clock, platform.addressOf(time), 0, 0, 0, 0);
   checked("clock_gettime", Number(result));
@@ -340,4 +340,9 @@ export function clockUs(clock: 0 | 1): number {
 /** A clock that nobody sets, and that all processes share. */
 export function monotonicMs(): number {
   return clockUs(1) / 1000;
+}
+
+/** How long a processor has worked for this thread, in it and for it in the kernel. */
+export function threadCpuMs(): number {
+  return clockUs(3) / 1000;
 }
