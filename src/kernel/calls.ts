@@ -232,11 +232,13 @@ const NUMBERS =
         clock_gettime: 228,
       };
 
-/** access(2) with W_OK. */
-export function accessForWriting(path: string): void {
-  const W_OK = 2;
+export const X_OK = 1;
+export const W_OK = 2;
+
+/** access(2). */
+export function access(path: string, mode: typeof X_OK | typeof W_OK): void {
   const name = text(path);
-  const result = libc.syscall(NUMBERS.faccessat, AT_FDCWD >>> 0, platform.addressOf(name), W_OK, 0, 0, 0);
+  const result = libc.syscall(NUMBERS.faccessat, AT_FDCWD >>> 0, platform.addressOf(name), mode, 0, 0, 0);
   checked("access", Number(result), path);
 }
 

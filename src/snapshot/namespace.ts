@@ -17,6 +17,7 @@ import { readIpsec } from "../kernel/ipsec.ts";
 import { readHashlimits } from "../kernel/hashlimit.ts";
 import { readListeners } from "../kernel/listeners.ts";
 import { defaultTtl } from "../kernel/inet-socket.ts";
+import { namesIn } from "../kernel/file.ts";
 import { readIpsets } from "../kernel/ipset/ipset.ts";
 import { readLegacyTables } from "../kernel/iptables-legacy/iptables-legacy.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
@@ -98,6 +99,11 @@ export class Gaps {
   /** There is no such thing here, and so nothing that could have been overlooked. */
   absent(where: string, what: string, why: string): void {
     this.missing.push({ where, what, why, absent: true });
+  }
+
+  /** The names in a directory of the node, sorted; none where there is no such directory, or with a note. */
+  names(directory: string): string[] {
+    return this.try("node", directory, () => namesIn(directory)) ?? [];
   }
 
   /** The value, or undefined with a note. */
