@@ -139,7 +139,7 @@ export async function ended(child: ReturnType<typeof start>): Promise<Ended> {
 export async function seenFrom(name: string, server: string = SERVER.v4): Promise<string | undefined> {
   const url = `http://${server.includes(":") ? `[${server}]` : server}:${PORT}/`;
   const child = Bun.spawn(
-    ["ip", "netns", "exec", name, "curl", "-sS", "-g", "--noproxy", "*", "--max-time", "2", url],
+    ["ip", "netns", "exec", name, "curl", "-sS", "-g", "--noproxy", "*", "--max-time", "5", url],
     { stdout: "pipe", stderr: "pipe" },
   );
   const text = await new Response(child.stdout).text();
