@@ -9,7 +9,7 @@ import { until } from "../support/until.ts";
 import { ask, run, testWith, type Ran } from "../support/witness.ts";
 
 const root = join(import.meta.dir, "..", "..");
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 180_000;
 const test = testWith(["real-root", "nft", "podman", "runc", "ldd"]);
 
 test(

@@ -12,7 +12,7 @@ import { RunningAgent } from "./running-agent.ts";
 
 const test = testWith([]);
 const rootTest = testWith(["real-root", "nft", "setpriv"]);
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 180_000;
 
 function deployed(name: string): string {
   return readFileSync(join(import.meta.dir, "..", "..", "deploy", name), "utf8");

@@ -15,7 +15,7 @@ import { ask, testWith } from "../support/witness.ts";
 import { RunningAgent } from "./running-agent.ts";
 
 const test = testWith(["root", "nft"]);
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 180_000;
 
 test(
   "a rule that stops the pods is in the history with its culprit and the pods, and the doctor can look back",

@@ -10,9 +10,9 @@ export interface AgentLine {
 }
 
 /** No test is longer. */
-const LIFE_MS = 120_000 + 2_000 * Number(process.env["PEERS_SECONDS"] ?? 0);
+const LIFE_MS = 180_000 + 2_000 * Number(process.env["PEERS_SECONDS"] ?? 0);
 /** Longest that anything the agent is waited for may take. */
-const TIMEOUT_MS = 20_000;
+const TIMEOUT_MS = 60_000;
 
 export class RunningAgent {
   readonly #child: ReturnType<typeof start>;

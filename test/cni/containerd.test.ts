@@ -12,7 +12,7 @@ import { removeWorld, runtimeWorld, type RuntimeWorld } from "./runtime-world.ts
 
 const NETWORK = "cri-net";
 /** A pod's sandbox goes through image unpacking, a shim and runc. */
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 180_000;
 
 async function startContainerd(world: RuntimeWorld): Promise<Containerd> {
   const { node, directory } = world;

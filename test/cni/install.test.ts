@@ -319,7 +319,7 @@ testWith(["root", "ip", "nft", "strace"])(
       expect(points).toBeGreaterThan(7);
     });
   },
-  120_000,
+  180_000,
 );
 
 withPrograms("a conflist of our name that is somebody else's survives install and uninstall", () => {

@@ -221,4 +221,4 @@ test("pods of a namespace leave with its address while it is on the node, and el
   await world.agent(a, "--egress-grants", path);
   expect([await seen(web, 4), await seen(web, 6)]).toEqual([undefined, EGRESS6]);
   expect(await seen(other, 4)).toBe(a.v4);
-}, 120_000);
+}, 180_000);
