@@ -11,7 +11,7 @@ import { nodeObject, NODES } from "./api-server.ts";
 import { ClusterWorld, reaches, routesOf, seenAs, SERVER, type ClusterNodeOfTest } from "./cluster-world.ts";
 
 const test = testWith(["root", "nft", "openssl", "curl", "ping"]);
-const TIMEOUT_MS = 180_000;
+const TIMEOUT_MS = 300_000;
 
 async function readyz(node: ClusterNodeOfTest): Promise<{ ready: boolean; troubles: { message: string }[] }> {
   const answer = await fetch("http://agent/readyz", { unix: socketPath(node.namespace) });

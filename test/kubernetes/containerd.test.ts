@@ -10,7 +10,7 @@ import { afterThisTest } from "../support/teardown.ts";
 import { ask } from "../support/witness.ts";
 import { ClusterWorld, reaches, seenAs, SERVER, type ClusterNodeOfTest } from "./cluster-world.ts";
 
-const TIMEOUT_MS = 180_000;
+const TIMEOUT_MS = 300_000;
 
 function vethsOf({ namespace }: ClusterNodeOfTest): string[] {
   const links = JSON.parse(ask(namespace, ["ip", "-json", "link", "show", "type", "veth"])) as {

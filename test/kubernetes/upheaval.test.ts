@@ -14,7 +14,7 @@ import { freshNamespace } from "../support/world.ts";
 import { ClusterWorld, reaches, SERVER, type ClusterNodeOfTest } from "./cluster-world.ts";
 
 const test = testWith(["root", "nft", "openssl", "ping"]);
-const TIMEOUT_MS = 180_000;
+const TIMEOUT_MS = 300_000;
 const FLOWS = Number(process.env["UPHEAVAL_FLOWS"] ?? 300);
 const PODS = 30;
 const READS = 10_000;
