@@ -1,5 +1,5 @@
 /** How objects are written in findings. */
-import { familyOf } from "../address/ip.ts";
+import { endText } from "../address/ip.ts";
 import { command, type CommandLine } from "../text/command.ts";
 import type { Link } from "../linux/route/link.ts";
 import type { Rule, Table } from "../linux/nftables/ruleset.ts";
@@ -76,10 +76,7 @@ export function ruleNumber({ chain, rule }: Decision): number {
 
 /** `198.51.100.80:443`, as people write it. */
 export function targetText(target: Target): string {
-  if (target.port === 0) return target.address;
-  return familyOf(target.address) === 6
-    ? `[${target.address}]:${target.port}`
-    : `${target.address}:${target.port}`;
+  return endText(target.address, target.port === 0 ? undefined : target.port);
 }
 
 /** A real packet to that very port, over that protocol. */

@@ -1,4 +1,6 @@
 /** What the API's routes see of the agent. */
+import { ANYWHERE } from "../../doctor/anywhere.ts";
+import { targetText } from "../../doctor/wording.ts";
 import { WayoutError } from "../../error.ts";
 import type { Journal, JournalEvent } from "../journal/journal.ts";
 import { VERSION } from "../../version.ts";
@@ -89,7 +91,7 @@ export interface NodeAnswer {
   readonly lastRepairs: readonly (Repair & { readonly at: string })[];
 }
 
-const DESTINATION = "1.1.1.1:443";
+const DESTINATION = targetText(ANYWHERE[4]);
 
 export class AgentView {
   constructor(

@@ -1,4 +1,5 @@
 /** Has the pod a usable address, and only the pod? */
+import { IPV6_MIN_MTU } from "../../linux/link-layer.ts";
 import { addressOf, familyOf } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
@@ -7,9 +8,6 @@ import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
 import { neighbourAt } from "../predict/link-state.ts";
 import { finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
-
-/** IPV6_MIN_MTU: below it the kernel takes IPv6 from an interface, addresses and routes with it (addrconf_notify). */
-export const LEAST_IPV6_MTU = 1280;
 
 const OWNER = "the pod's runtime";
 
@@ -62,12 +60,12 @@ function noAddress(context: CheckContext): Finding[] {
     (family === 4 ? (rememberedAddress(context, link) ?? addressOfMac(context, link)) : undefined);
   const gateways =
     pod.expected?.gateways ?? (promised === undefined ? [] : bridgeAddresses(context, promised));
-  const narrow = family === 6 && link.mtu < LEAST_IPV6_MTU;
+  const narrow = family === 6 && link.mtu < IPV6_MIN_MTU;
   const off = family === 6 && inside!.view.conf(6, link.name, "disable_ipv6") === 1;
   const name = `net.ipv6.conf.${link.name}.disable_ipv6`;
   return [
     finding("pod-no-address", {
-      text: `${link.name} in ${pod.name} has no IPv${family} address${narrow ? `: its mtu is ${link.mtu}, and IPv6 needs ${LEAST_IPV6_MTU}` : off ? ": IPv6 is switched off there (disable_ipv6 is 1)" : ""}`,
+      text: `${link.name} in ${pod.name} has no IPv${family} address${narrow ? `: its mtu is ${link.mtu}, and IPv6 needs ${IPV6_MIN_MTU}` : off ? ": IPv6 is switched off there (disable_ipv6 is 1)" : ""}`,
       owner: OWNER,
       evidence: [
         { source: `addresses of ${link.name}`, value: addressesText(context, link.index) },
@@ -91,7 +89,7 @@ function noAddress(context: CheckContext): Finding[] {
           ? []
           : [
               ...(narrow
-                ? [context.fix("pod", command`ip link set dev ${link.name} mtu ${LEAST_IPV6_MTU}`)]
+                ? [context.fix("pod", command`ip link set dev ${link.name} mtu ${IPV6_MIN_MTU}`)]
                 : []),
               ...(off ? [context.setSysctl("pod", name, "0")] : []),
               context.fix("pod", command`ip addr add ${promised} dev ${link.name}`),

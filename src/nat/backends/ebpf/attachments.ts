@@ -1,4 +1,5 @@
 /** The programs at the links by which packets leave: loaded once for each link layer, attached by an object with a name. */
+import { ETH_HLEN } from "../../../linux/link-layer.ts";
 import { closeFile, removeFile } from "../../../kernel/file.ts";
 import {
   attachedTo,
@@ -22,7 +23,7 @@ import type { LoadedPrograms } from "./loaded-programs.ts";
 const SIDES: readonly TcxSide[] = ["ingress", "egress"];
 /** What stands before the IP header when a program sees a packet, by the link's layer. */
 const FRAME_BYTES: Readonly<Record<string, number>> = {
-  ether: 14,
+  ether: ETH_HLEN,
   none: 0,
   ppp: 0,
   rawip: 0,
