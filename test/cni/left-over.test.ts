@@ -132,5 +132,5 @@ testWith([...PROGRAMS, "strace"])(
     expect(died).toBeGreaterThan(8);
     expect(scene.gc()).toMatchObject({ links: [], addresses: [], doubts: [] });
   },
-  120_000,
+  180_000,
 );

@@ -90,7 +90,7 @@ withPrograms(
       expect(links(node).find(({ ifname }) => ifname === name)!.flags).toContain("UP");
     }
     // The real bridge filters nothing: the way from the pod over the bridge to cni0.100 is there.
-    expect(run(pod.namespace, ["ping", "-c1", "-W2", "10.42.0.1"]).exitCode).toBe(0);
+    expect(run(pod.namespace, ["ping", "-c1", "-W5", "10.42.0.1"]).exitCode).toBe(0);
     must(world.call("CHECK", { ...conf, prevResult: result }, pod));
 
     const second = must(world.call("ADD", conf, freshPod("two")));
@@ -265,7 +265,7 @@ for (const [name, extra] of [
         expect(answer.json!.msg).toContain(`${name} needs bridge VLAN filtering, and the kernel refused it`);
         expect(stateOf(node)).toEqual(before);
         expect(reserved(conf)).toEqual([]);
-        if (served) expect(run(earlier.namespace, ["ping", "-c1", "-W2", "10.42.0.1"]).exitCode).toBe(0);
+        if (served) expect(run(earlier.namespace, ["ping", "-c1", "-W5", "10.42.0.1"]).exitCode).toBe(0);
       }
     },
   );

@@ -1,6 +1,5 @@
 /** What the API's routes see of the agent. */
 import { ANYWHERE } from "../../doctor/anywhere.ts";
-import { targetText } from "../../doctor/wording.ts";
 import { WayoutError } from "../../error.ts";
 import type { Journal, JournalEvent } from "../journal/journal.ts";
 import { VERSION } from "../../version.ts";
@@ -91,7 +90,7 @@ export interface NodeAnswer {
   readonly lastRepairs: readonly (Repair & { readonly at: string })[];
 }
 
-const DESTINATION = targetText(ANYWHERE[4]);
+const DESTINATION = `${ANYWHERE[4].address}:${ANYWHERE[4].port}`;
 
 export class AgentView {
   constructor(
