@@ -1,4 +1,5 @@
 /** How objects are written in findings. */
+import { chainText, placeText } from "../linux/nftables/text/place.ts";
 import { endText } from "../address/ip.ts";
 import { command, type CommandLine } from "../text/command.ts";
 import type { Link } from "../linux/route/link.ts";
@@ -56,8 +57,17 @@ export function decisionPlace(decision: Decision): string {
     const number = rule === undefined ? "" : ` rule ${ruleNumber(decision)}`;
     return `${legacyProgram(table)} -t ${table.name} ${chain.name}${number}`;
   }
-  const handle = rule === undefined || rule.handle === 0 ? "" : ` handle ${rule.handle}`;
-  return `table ${table.family} ${table.name} chain ${chain.name}${handle}`;
+  return placeText(table, chain, rule);
+}
+
+/** Where it stands, inside a sentence: `ip filter FORWARD`. */
+export function decisionChain({ table, chain }: Decision): string {
+  return chainText(table, chain);
+}
+
+/** `“ct state invalid drop” in ip filter FORWARD`. */
+export function quotedDecision(by: Decision): string {
+  return `“${decisionText(by)}” in ${decisionChain(by)}`;
 }
 
 /** A table of iptables-legacy: nf_tables gives every table of its own a handle. */
