@@ -228,7 +228,7 @@ function gatewayTaken(context: CheckContext): Finding[] {
   if (gateway === undefined || podLink === undefined || inLink === undefined) return [];
   if (!node.view.fib.isLocal(gateway)) return [];
   const known = neighbourAt(inside!.view, podLink, gateway);
-  return snapshot.pods.flatMap((other) => {
+  return podsWith(snapshot, gateway).flatMap((other) => {
     if (other.state === undefined || other.state.inode === pod.state?.inode) return [];
     const same = other.state.addresses.find((one) => one.address === gateway);
     const link = other.state.links.find((one) => one.index === same?.interface);
