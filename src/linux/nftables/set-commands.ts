@@ -257,24 +257,30 @@ const ELEMENT_BYTES = 48 * 1024;
 
 /** `add element … { … }` */
 export function addElements(set: SetSpec, elements: readonly ElementSpec[]): RulesetChange[] {
-  return elementChanges(
-    NFT_MSG.newElements,
-    set,
-    elements,
-    `adding elements to ${setText(set)}`,
-    NLM_F_CREATE,
-  );
+  const doing = `adding elements to ${setText(set)}`;
+  return elementChanges(NFT_MSG.newElements, set, knownElements(set, elements), doing, NLM_F_CREATE);
 }
 
 /** `create element …`: EEXIST when one is there. */
 export function createElements(set: SetSpec, elements: readonly ElementSpec[]): RulesetChange[] {
   const flags = NLM_F_CREATE | NLM_F_EXCL;
-  return elementChanges(NFT_MSG.newElements, set, elements, `creating elements in ${setText(set)}`, flags);
+  const doing = `creating elements in ${setText(set)}`;
+  return elementChanges(NFT_MSG.newElements, set, knownElements(set, elements), doing, flags);
 }
 
 /** `delete element …`: ENOENT when one is not there. */
 export function deleteElements(set: SetSpec, elements: readonly ElementSpec[]): RulesetChange[] {
-  return elementChanges(NFT_MSG.delElements, set, elements, `deleting elements from ${setText(set)}`, 0);
+  return deleteFoundElements(set, knownElements(set, elements));
+}
+
+/** The same for elements as they were read. */
+export function deleteFoundElements(set: SetSpec, elements: readonly SetElement[]): RulesetChange[] {
+  const keys = elements.map(({ key, keyEnd }) => definedOnly({ key, keyEnd }));
+  return elementChanges(NFT_MSG.delElements, set, keys, `deleting elements from ${setText(set)}`, 0);
+}
+
+function knownElements(set: SetSpec, elements: readonly ElementSpec[]): SetElement[] {
+  return elements.map((element) => elementOf(set, element));
 }
 
 type RawElement = NonNullable<
@@ -284,7 +290,7 @@ type RawElement = NonNullable<
 function elementChanges(
   message: typeof NFT_MSG.newElements,
   set: SetSpec,
-  elements: readonly ElementSpec[],
+  elements: readonly SetElement[],
   doing: string,
   flags: number,
 ): RulesetChange[] {
@@ -304,7 +310,7 @@ function elementChanges(
     bytes = 0;
   };
   for (const element of elements) {
-    const raw = rawElements(set, elementOf(set, element));
+    const raw = rawElements(set, element);
     bytes += raw.reduce((sum, one) => sum + elementBytes(one), 0);
     if (bytes > ELEMENT_BYTES) flush();
     chunk.push(...raw);
