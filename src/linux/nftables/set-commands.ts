@@ -330,17 +330,26 @@ function elementBytes(element: RawElement): number {
   );
 }
 
+/** What is behind an interval of addresses; one list for all of them. */
+const INTERVAL_END = ["interval-end"] as const;
+
 function rawElements(set: SetSpec, element: SetElement): RawElement[] {
-  const { key, keyEnd, comment, expressions, ...rest } = element;
-  const common = {
-    ...rest,
-    ...statefulOf(expressions),
-    ...(comment === undefined ? {} : { notes: { comment } }),
-  };
-  if (key === undefined) return [{ flags: ["catchall"], ...common }];
-  if (set.flags?.includes("interval") !== true) return [{ key, ...common }];
-  if (parseDatatypes(set.type).length > 1) return [{ key, keyEnd: keyEnd ?? key, ...common }];
+  const { key, keyEnd, comment, expressions, data, object, timeoutMs } = element;
+  const raw: { -readonly [K in keyof RawElement]: RawElement[K] } = { ...statefulOf(expressions) };
+  if (data !== undefined) raw.data = data;
+  if (object !== undefined) raw.object = object;
+  if (timeoutMs !== undefined) raw.timeoutMs = timeoutMs;
+  if (comment !== undefined) raw.notes = { comment };
+  if (key === undefined) {
+    raw.flags = ["catchall"];
+    return [raw];
+  }
+  raw.key = key;
+  if (set.flags?.includes("interval") !== true) return [raw];
+  if (parseDatatypes(set.type).length > 1) {
+    raw.keyEnd = keyEnd ?? key;
+    return [raw];
+  }
   const after = keyAfter(keyEnd ?? key);
-  const end: RawElement[] = after === undefined ? [] : [{ key: after, flags: ["interval-end"] }];
-  return [{ key, ...common }, ...end];
+  return after === undefined ? [raw] : [raw, { key: after, flags: INTERVAL_END }];
 }
