@@ -377,7 +377,7 @@ test("a log that was left over is of no harm: of a file that is gone, of another
   expect(said.join()).toContain("version 99");
   const [aside] = asides(path);
   newer.close();
-  const kept = new Database(aside!);
+  const kept = new Database(aside);
   expect(kept.query("SELECT text FROM event WHERE at = 99").all()).toEqual([{ text: "of a newer version" }]);
   kept.close();
 });
