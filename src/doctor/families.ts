@@ -7,7 +7,8 @@ import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { ANYWHERE } from "./anywhere.ts";
 import { diagnose, type ChecklistLine, type Diagnosis, type StepStatus } from "./diagnose.ts";
 import type { Finding } from "./finding.ts";
-import { isDefaultRoute } from "./predict/fib.ts";
+import { hopsOf, isDefaultRoute } from "./predict/fib.ts";
+import { preparedNamespace } from "./predict/walk.ts";
 import { targetText } from "./wording.ts";
 
 /** A pod's way out, whatever families it has. */
@@ -19,7 +20,8 @@ export function diagnoseAnywhere(snapshot: Snapshot, pod: PodState): Diagnosis {
   // Without an own way out over IPv6 neither the pod, nor its record, nor its node promises one.
   const isGiven6 = has(6) ? hasDefault6(pod.state?.routes) : isPromised6(pod);
   // One that lost its own still has the address that came with it.
-  if (!isGiven6 || !(hasDefault6(snapshot.node.routes) || hasGlobal6(snapshot))) return first;
+  const hasNode6 = hasDefault6(snapshot.node.routes) || hasGlobal6(snapshot) || isSwitchedOff6(snapshot);
+  if (!isGiven6 || !hasNode6) return first;
   const second = ofEveryLeg(diagnose(snapshot, pod, ANYWHERE[6]));
   return merged(first, isInternalOnly(second) ? unimportant(second) : second);
 }
@@ -69,6 +71,18 @@ function hasGlobal6({ node }: Snapshot): boolean {
       !one.flags.includes("permanent") &&
       up.has(one.interface),
   );
+}
+
+/** A node that forwards IPv6, and whose way out has it switched off: with the switch its addresses and routes went. */
+function isSwitchedOff6({ node }: Snapshot): boolean {
+  const { view } = preparedNamespace(node);
+  if (view.sysctl("net.ipv6.conf.all.forwarding") !== 1) return false;
+  const uplinks = new Set(
+    node.routes
+      .filter((one) => one.family === 4 && one.type === "unicast" && isDefaultRoute(one))
+      .flatMap((route) => hopsOf(route).map((hop) => hop.interface)),
+  );
+  return node.links.some(({ index, name }) => uplinks.has(index) && view.conf(6, name, "disable_ipv6") === 1);
 }
 
 /** A unique local source that no rule was ever meant to translate: its IPv6 is for the inside. */

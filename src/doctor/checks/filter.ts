@@ -19,6 +19,7 @@ import {
 } from "./filter-cure.ts";
 import { TCP_LOOSE } from "../predict/statements.ts";
 import { onCondition } from "./filter-condition.ts";
+import { otherSenders } from "./other-senders.ts";
 import { failingBranches } from "./branches.ts";
 import { ipsecDrops } from "./ipsec.ts";
 import { invalid } from "./invalid.ts";
@@ -44,6 +45,7 @@ export const filter: Check = {
     "filter-unknown",
     "filter-by-content",
     "filter-by-time",
+    "other-senders-fail",
     "branch-fails",
     "private-destination-outside",
     "invalid-dropped",
@@ -54,6 +56,7 @@ export const filter: Check = {
     ...ipsecDrops(context),
     ...withoutServers(context),
     ...unknown(context),
+    ...otherSenders(context),
     ...invalid(context),
   ],
 };
