@@ -40,8 +40,9 @@ export function otherSenders(context: CheckContext): Finding[] {
   return [];
 }
 
-/** Where a rule's text names users or groups: `--uid-owner 1000-1999`, `meta skuid != 1337`. */
-const WHO = /(?:--[ug]id-owner|\bsk[ug]id)\s+(?:!=\s+|==\s+)?(\d+)(?:-(\d+))?/g;
+/** Where a rule's text names users or groups: `--uid-owner 1000-1999`, `meta skuid != { 0, 1337 }`. */
+const WHO = /(?:--[ug]id-owner|\bsk[ug]id)\s+(?:!=\s+|==\s+)?(\{[^}]*\}|[\d-]+)/g;
+const IDS = /(\d+)(?:-(\d+))?/g;
 
 /** Every user or group that the pod's rules name, and one that they do not. */
 function sendersIn({ state }: PodState): Sender[] {
@@ -49,10 +50,9 @@ function sendersIn({ state }: PodState): Sender[] {
   const named = preparedNamespace(state).hooks.tables.flatMap((table) =>
     table.chains.flatMap((chain) =>
       chain.rules.flatMap((rule) =>
-        [...statelessText(rule, table).matchAll(WHO)].flatMap(([, first, last = first]) => [
-          Number(first),
-          Number(last) + 1,
-        ]),
+        [...statelessText(rule, table).matchAll(WHO)]
+          .flatMap(([, who = ""]) => [...who.matchAll(IDS)])
+          .flatMap(([, first, last = first]) => [Number(first), Number(last) + 1]),
       ),
     ),
   );
