@@ -2,7 +2,8 @@
 import { Rtnetlink } from "../src/kernel/route/rtnetlink.ts";
 import { ownRoutes } from "../src/kubernetes/route-plan.ts";
 import { nodeObject, NODES } from "../test/kubernetes/api-server.ts";
-import { ClusterWorld, until, type ClusterNodeOfTest } from "../test/kubernetes/cluster-world.ts";
+import { until } from "../test/support/until.ts";
+import { ClusterWorld, type ClusterNodeOfTest } from "../test/kubernetes/cluster-world.ts";
 import { tearDown } from "../test/support/teardown.ts";
 import { ask } from "../test/support/witness.ts";
 import type { Benchmark, BenchmarkContext, Measurement } from "./benchmark.ts";

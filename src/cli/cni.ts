@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { join } from "node:path";
 import { readNetworks, type ConfiguredNetwork } from "../cni/configured-networks.ts";
 import { readHeader } from "../cni/configuration.ts";
 import { CniContext } from "../cni/context.ts";
@@ -8,7 +9,7 @@ import { DEFAULT_BIN_DIRECTORY, DEFAULT_CONFIGURATION_DIRECTORY } from "../namin
 import { judgeAttachments, type Unproven } from "../cni/left-over.ts";
 import { linksOf } from "../cni/network-state.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
-import { cachedAttachments, cacheDirectories } from "../pods/cni-cache.ts";
+import { cacheDirectories, readCaches } from "../pods/cni-cache.ts";
 import { printJson, tell } from "./output.ts";
 import { style } from "./style.ts";
 import { present } from "../present.ts";
@@ -104,14 +105,16 @@ export function cniCommand(): Command {
     .option("--dry-run", "only show it")
     .option(
       "--cache-dir <directory>",
-      "where a runtime keeps libcni's results, beside the usual places",
+      "where a runtime keeps libcni's cache, beside the usual places",
       collect,
     )
     .addHelpText("after", GC_HELP)
     .action(async (options: GcOptions) => {
       const networks = readNetworks(options.confDir);
       const dryRun = options.dryRun === true;
-      const directories = [...(options.cacheDir ?? []), ...cacheDirectories()];
+      // What runtimes call their cache directory is the folder above the results.
+      const own = options.cacheDir ?? [];
+      const directories = [...own, ...own.map((folder) => join(folder, "results")), ...cacheDirectories()];
       const collected: CollectedNetwork[] = [];
       for (const network of networks) {
         collected.push(await collectNetwork(network, options, dryRun, directories));
@@ -156,8 +159,8 @@ async function collectNetwork(
     path: [binDir],
   } as const;
   using context = new CniContext(call, readHeader(text), { ...process.env, CNI_PATH: binDir });
-  const cached = cachedAttachments(cacheDirectories);
-  const { kept, keptLinks, doubts, refusal } = judgeAttachments(network, context.node, cached, Date.now());
+  const caches = readCaches(cacheDirectories);
+  const { kept, keptLinks, doubts, refusal } = judgeAttachments(network, context.node, caches, Date.now());
   const about = { network: network.network, doubts };
   if (refusal !== undefined) return { ...about, refusal, ...NOTHING };
   return { ...about, ...(await gc(context, kept, dryRun, keptLinks)) };

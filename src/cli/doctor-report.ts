@@ -86,8 +86,10 @@ export function manyText(diagnoses: readonly Diagnosis[]): string {
     return "No pod of this node was found: nothing is attached to its bridges or veths.\n";
   const blind = diagnoses.filter((one) => one.blind);
   const well = diagnoses.filter((one) => one.healthy && !one.blind);
+  const rest = diagnoses.length - well.length - blind.length;
+  const sign = rest > 0 ? "broken" : blind.length > 0 ? "warned" : "ok";
   const lines = [
-    `${mark(well.length === diagnoses.length ? "ok" : "broken")} ${style.strong(`${well.length} of ${diagnoses.length} pods can reach the outside`)}`,
+    `${mark(sign)} ${style.strong(`${well.length} of ${diagnoses.length} pods can reach the outside`)}`,
     ...blindLines(blind),
   ];
   for (const group of groupFindings(diagnoses)) {

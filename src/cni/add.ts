@@ -168,7 +168,7 @@ function connect(
     ...(mac === undefined ? {} : { mac }),
     ...(hairpin ? { hairpin } : {}),
     ...(portIsolation ? { isolated: true } : {}),
-    ...portVlans(configuration),
+    ...portVlans(configuration, bridge),
     ...(duplicateAddressDetection ? { duplicateAddressDetection } : {}),
     ...(configuration.disableContainerInterface ? { leaveDown: true } : {}),
   });

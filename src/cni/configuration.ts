@@ -5,6 +5,7 @@ import { macBytes, macText } from "../address/mac.ts";
 import { messageOf, WayoutError } from "../error.ts";
 import type { Dns } from "../ipam/assignment.ts";
 import { asCidr, asString, FieldError, Fields } from "../ipam/fields.ts";
+import { withUsualKeys } from "../ipam/usual-keys.ts";
 import { DEFAULT_BACKEND, translating, type NatBackendName } from "../nat/backends/backends.ts";
 import type { Translation } from "../nat/intent.ts";
 import type { NatWish } from "../nat/network-wants.ts";
@@ -84,7 +85,7 @@ export function readHeader(text: string): NetworkHeader {
 function parseJson(text: string): Fields {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = withUsualKeys(JSON.parse(text));
   } catch (error) {
     throw new WayoutError({
       code: "not-json",
@@ -132,7 +133,7 @@ export function readConfiguration(header: NetworkHeader, args: CniArguments): Ne
     promiscuous: flag("promiscMode"),
     vlan: fields.integer("vlan", 0, MAX_VLAN) ?? 0,
     vlanTrunk: readTrunk(fields),
-    preserveDefaultVlan: fields.boolean("preserveDefaultVlan") ?? true,
+    preserveDefaultVlan: flag("preserveDefaultVlan"),
     checkMacSpoofing: flag("macspoofchk"),
     duplicateAddressDetection: flag("enabledad"),
     disableContainerInterface: flag("disableContainerInterface"),
@@ -149,9 +150,6 @@ export function readConfiguration(header: NetworkHeader, args: CniArguments): Ne
 function refuseContradictions(fields: Fields, configuration: NetworkConfiguration, ipamType: string): void {
   if (configuration.hairpin && configuration.promiscuous) {
     fields.refuse("hairpinMode", "and promiscMode cannot both be true");
-  }
-  if (configuration.vlan > 0 && configuration.vlanTrunk.length > 0) {
-    fields.refuse("vlanTrunk", "and vlan cannot both be given: a port is an access port or a trunk");
   }
   if (configuration.disableContainerInterface && ipamType !== "") {
     fields.refuse(

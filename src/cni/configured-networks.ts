@@ -2,6 +2,7 @@
 import { MOST_RUNTIME_BYTES, readRegular } from "../kernel/file.ts";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import { withUsualKeys } from "../ipam/usual-keys.ts";
 import { isNetworkFile } from "../naming/cni-places.ts";
 
 export interface ConfiguredNetwork {
@@ -22,9 +23,8 @@ export function readNetworks(directory: string): ConfiguredNetwork[] {
   return names.sort().flatMap((name) => {
     const file = join(directory, name);
     try {
-      const value = JSON.parse(readRegular(file, MOST_RUNTIME_BYTES).text) as Readonly<
-        Record<string, unknown>
-      >;
+      const text = readRegular(file, MOST_RUNTIME_BYTES).text;
+      const value = withUsualKeys(JSON.parse(text) as Readonly<Record<string, unknown>>);
       const plugins = (value["plugins"] ?? [value]) as readonly Readonly<Record<string, unknown>>[];
       const plugin = plugins.find(({ type }) => type === "wayout");
       const network = value["name"];

@@ -10,7 +10,7 @@ import type { AddressOwner } from "../ipam/assignment.ts";
 import { DEFAULT_DATA_DIRECTORY } from "../ipam/configuration.ts";
 import type { Reservation } from "../ipam/owner-index.ts";
 import { AddressStore } from "../ipam/store.ts";
-import type { CachedAttachment } from "../pods/cni-cache.ts";
+import { cacheFileName, type CachedAttachment, type Caches } from "../pods/cni-cache.ts";
 import { namespaceOf } from "../pods/pod-addresses.ts";
 import { NamespaceHolders } from "../pods/namespace-holders.ts";
 import { readBridgeName } from "./configuration.ts";
@@ -42,16 +42,16 @@ export interface LeftOver {
 }
 
 /**
- * @param cached what runtimes remember, of all networks
+ * @param caches what runtimes remember, of all networks
  * @param now milliseconds since the epoch
  */
 export function judgeAttachments(
   network: ConfiguredNetwork,
   node: LinkRtnetlink,
-  cached: readonly CachedAttachment[],
+  caches: Caches,
   now: number,
 ): LeftOver {
-  using scene = new Scene(network, node, cached, now);
+  using scene = new Scene(network, node, caches, now);
   return scene.judge();
 }
 
@@ -73,10 +73,10 @@ class Scene implements Disposable {
   constructor(
     private readonly network: ConfiguredNetwork,
     private readonly node: LinkRtnetlink,
-    cached: readonly CachedAttachment[],
+    private readonly caches: Caches,
     private readonly now: number,
   ) {
-    this.#cached = cached.filter((one) => one.network === network.network);
+    this.#cached = caches.attachments.filter((one) => one.network === network.network);
     this.#links = linksOf(network.network, node).map((link) => ({
       link,
       owner: readLabel(link.alias ?? "")?.owner,
@@ -125,6 +125,8 @@ class Scene implements Disposable {
 
   /** Why a link that no runtime remembers may still be in use; undefined when everything speaks against it. */
   #doubtAbout(link: LinkState, owner: AddressOwner | undefined, hidden: boolean): string | undefined {
+    const unread = owner === undefined ? undefined : this.#unreadEntry(owner);
+    if (unread !== undefined) return unread;
     if (hidden) return "the namespaces of this node's pods are not visible from here";
     const holder = this.#holders.of(link);
     if (holder !== undefined) return `its namespace is there: ${holder}`;
@@ -142,6 +144,12 @@ class Scene implements Disposable {
       return;
     }
     if (this.#remembers(owner)) return;
+    const unread = this.#unreadEntry(owner);
+    if (unread !== undefined) {
+      this.#kept.push(owner);
+      this.#doubts.push({ what, why: unread });
+      return;
+    }
     const holder = addresses
       .map((address) => this.#holders.ofAddress(address))
       .find((one) => one !== undefined);
@@ -183,6 +191,16 @@ class Scene implements Disposable {
 
   #remembers(owner: AddressOwner | undefined): boolean {
     return owner !== undefined && this.#entriesOf(owner).length > 0;
+  }
+
+  /** What a runtime remembers without our understanding it: damaged, or written before libcni 0.8. */
+  #unreadEntry({ container, interfaceName }: AddressOwner): string | undefined {
+    const wanted = cacheFileName(this.network.network, container, interfaceName);
+    for (const [name, path] of this.caches.files) {
+      const isMeant = interfaceName === "" ? name.startsWith(wanted) : name === wanted;
+      if (isMeant) return `its runtime remembers it, in words that are not understood: ${path}`;
+    }
+    return undefined;
   }
 
   #entriesOf(owner: AddressOwner): CachedAttachment[] {

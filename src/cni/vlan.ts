@@ -1,4 +1,7 @@
-/** VLANs of a bridge: a pod's port is an access port (`vlan`) or a trunk (`vlanTrunk`), as the bridge plugin has it. */
+/**
+ * VLANs of a bridge, as the bridge plugin has them since 1.8: a pod's frames without a tag belong to `vlan`, and those
+ * with a tag may be of `vlanTrunk`. A trunk without `vlan` has VLAN 1 for frames without a tag.
+ */
 import { parseCidr } from "../address/cidr.ts";
 import { WayoutError } from "../error.ts";
 import { NetlinkError } from "../linux/netlink/netlink-error.ts";
@@ -7,6 +10,7 @@ import type { LinkState } from "../linux/route/link-state.ts";
 import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import { ensureGateways } from "../network/bridge.ts";
 import { networkFailure } from "../network/failure.ts";
+import { vlanRequests } from "../network/link-ends.ts";
 import { checkInterfaceName } from "../network/network.ts";
 import { Undo } from "../network/undo.ts";
 import type { NetworkConfiguration } from "./configuration.ts";
@@ -15,21 +19,22 @@ import { hostVethName } from "../naming/names.ts";
 /** The VLAN that a bridge puts every new port in (BR_DEFAULT_PVID of net/bridge/br_private.h). */
 const DEFAULT_VLAN = 1;
 
-/** What a pod's port gets, in the words of a pod link; empty without VLANs. */
-export function portVlans(configuration: NetworkConfiguration): {
-  readonly vlans?: readonly BridgeVlan[];
-  readonly dropDefaultVlan?: number;
-} {
-  const { vlan, vlanTrunk, preserveDefaultVlan } = configuration;
-  const vlans: BridgeVlan[] =
-    vlan > 0 ? [accessVlan(vlan)] : vlanTrunk.map((range) => ({ ...range, pvid: false, untagged: false }));
-  if (vlans.length === 0) return {};
-  return { vlans, ...(preserveDefaultVlan ? {} : { dropDefaultVlan: DEFAULT_VLAN }) };
+/** What a pod's port on a bridge gets, in the words of a pod link; empty without VLANs. */
+export function portVlans(
+  { vlan, vlanTrunk, preserveDefaultVlan }: PortVlans,
+  bridge: LinkState,
+): { readonly vlans?: readonly BridgeVlan[]; readonly dropDefaultVlan?: number } {
+  if (vlan === 0 && vlanTrunk.length === 0) return {};
+  const native = vlan === 0 ? DEFAULT_VLAN : vlan;
+  const vlans: BridgeVlan[] = vlanTrunk.map((range) => ({ ...range, pvid: false, untagged: false }));
+  // Last: a VLAN that the trunk has as well is then the one of frames without a tag.
+  vlans.push({ first: native, last: native, pvid: true, untagged: true });
+  // 0: the bridge puts new ports in none.
+  const given = bridge.bridge?.defaultVlan ?? DEFAULT_VLAN;
+  return preserveDefaultVlan || given === 0 ? { vlans } : { vlans, dropDefaultVlan: given };
 }
 
-function accessVlan(vlan: number): BridgeVlan {
-  return { first: vlan, last: vlan, pvid: true, untagged: true };
-}
+type PortVlans = Pick<NetworkConfiguration, "vlan" | "vlanTrunk" | "preserveDefaultVlan">;
 
 /** Runs what needs a bridge with VLANs, and says plainly when it is the kernel that has none. */
 export function withVlans<T>({ vlan, vlanTrunk }: NetworkConfiguration, make: () => T): T {
@@ -115,18 +120,12 @@ function makePair(
     if (created) undo.note(`interface ${port}`, () => node.deleteLink(port));
     const link = node.linkState(port);
     if (link === undefined) throw new Error(`${port} was made, and is gone again`);
-    const { vlans = [], dropDefaultVlan } = portVlans(configuration);
-    node.addBridgeVlans(link.index, vlans);
-    if (dropDefaultVlan !== undefined) node.deleteBridgeVlans(link.index, [plainVlan(dropDefaultVlan)]);
+    node.batch(vlanRequests(link.index, portVlans({ ...configuration, vlanTrunk: [] }, bridge)));
     node.setLink(link.index, { up: true });
     return created;
   } catch (error) {
     throw networkFailure(doing, error, undo.run());
   }
-}
-
-function plainVlan(vlan: number): BridgeVlan {
-  return { first: vlan, last: vlan, pvid: false, untagged: false };
 }
 
 /** Another pod's ADD does the same at the same time; false when it was first. */

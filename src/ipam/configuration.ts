@@ -2,7 +2,7 @@
 import { cidrText } from "../address/cidr.ts";
 import { ipFamily, prefixFamily } from "../address/ip.ts";
 import type { AssignedRoute } from "./assignment.ts";
-import { asCidr, asIp, asString, FieldError, Fields } from "./fields.ts";
+import { asCidr, FieldError, Fields } from "./fields.ts";
 import { checkDisjoint, rangeOf, rangeSetText, readRange, readRangeSet, type RangeSet } from "./range.ts";
 
 /** Where host-local keeps its files when the configuration names no `dataDir`. */
@@ -69,12 +69,12 @@ export function dataDirectory(ipam: Fields): string {
 function requestedAddresses(sets: readonly RangeSet[], requests: Requests): string[] {
   const { argument, args, runtime } = requests;
   const requested = new Map<string, string>();
-  if (argument !== undefined && argument !== "") requested.set(asIp(argument, "CNI_ARGS IP"), "CNI_ARGS IP");
-  args?.list("ips", (value, path) => requested.set(asIp(value, path), path));
-  runtime?.list("ips", (value, path) => {
-    // Written with or without the subnet's prefix length.
-    requested.set(asCidr(asString(value, path), path, "keep").address, path);
-  });
+  // Written with or without a prefix length; that of the subnet counts.
+  const request = (value: unknown, path: string): unknown =>
+    requested.set(asCidr(value, path, "keep").address, path);
+  if (argument !== undefined && argument !== "") request(argument, "CNI_ARGS IP");
+  args?.list("ips", request);
+  runtime?.list("ips", request);
   const taken = new Set<RangeSet>();
   for (const [address, path] of requested) {
     const set = sets.find((candidate) => rangeOf(candidate, address) !== undefined);

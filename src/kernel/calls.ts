@@ -232,11 +232,13 @@ const NUMBERS =
         clock_gettime: 228,
       };
 
-/** access(2) with W_OK. */
-export function accessForWriting(path: string): void {
-  const W_OK = 2;
+export const X_OK = 1;
+export const W_OK = 2;
+
+/** access(2). */
+export function access(path: string, mode: typeof X_OK | typeof W_OK): void {
   const name = text(path);
-  const result = libc.syscall(NUMBERS.faccessat, AT_FDCWD >>> 0, platform.addressOf(name), W_OK, 0, 0, 0);
+  const result = libc.syscall(NUMBERS.faccessat, AT_FDCWD >>> 0, platform.addressOf(name), mode, 0, 0, 0);
   checked("access", Number(result), path);
 }
 
@@ -329,8 +331,8 @@ export function randomBytes(count: number): Uint8Array {
   return bytes;
 }
 
-/** clock_gettime(2) of CLOCK_REALTIME (0) or CLOCK_MONOTONIC (1), in microseconds with a fraction. */
-export function clockUs(clock: 0 | 1): number {
+/** clock_gettime(2) of CLOCK_REALTIME (0), CLOCK_MONOTONIC (1) or CLOCK_THREAD_CPUTIME_ID (3), in microseconds with a fraction. */
+export function clockUs(clock: 0 | 1 | 3): number {
   const time = new BigInt64Array(2);
   const result = libc.syscall(NUMBERS.clock_gettime, clock, platform.addressOf(time), 0, 0, 0, 0);
   checked("clock_gettime", Number(result));
@@ -340,4 +342,9 @@ export function clockUs(clock: 0 | 1): number {
 /** A clock that nobody sets, and that all processes share. */
 export function monotonicMs(): number {
   return clockUs(1) / 1000;
+}
+
+/** How long a processor has worked for this thread, in it and for it in the kernel. */
+export function threadCpuMs(): number {
+  return clockUs(3) / 1000;
 }

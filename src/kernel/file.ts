@@ -4,7 +4,7 @@
  *
  * Every function is synchronous and throws SystemError with the path.
  */
-import { rethrowMistake } from "../error.ts";
+import { isAbsence, rethrowMistake } from "../error.ts";
 import { ERRNO, SystemError } from "../linux/errno.ts";
 import * as libc from "./calls.ts";
 import { decodeUtf8, encodeUtf8 } from "../platform/bytes.ts";
@@ -358,6 +358,16 @@ export function birthOf(path: string): number | undefined {
   return knows ? Number(view.getBigInt64(80, true)) : undefined;
 }
 
+/** The names in a directory, sorted; none when there is no such directory. @throws SystemError */
+export function namesIn(directory: string): string[] {
+  try {
+    return listDirectory(directory).sort();
+  } catch (error) {
+    if (isAbsence(error)) return [];
+    throw error;
+  }
+}
+
 function statusIfThere(path: string): DataView | undefined {
   try {
     const raw = libc.statx(AT_FDCWD, path, 0);
@@ -368,11 +378,12 @@ function statusIfThere(path: string): DataView | undefined {
   }
 }
 
-/** Whether there is a program with an execute bit for anyone: that is enough for root. */
+/** Whether there is a program that this process may execute: root may what anybody may, and nothing on a `noexec` mount. */
 export function isExecutable(path: string): boolean {
   try {
-    const found = statFile(path);
-    return fileType(found) === S_IFREG && (found.mode & 0o111) !== 0;
+    if (fileType(statFile(path)) !== S_IFREG) return false;
+    libc.access(path, libc.X_OK);
+    return true;
   } catch (error) {
     rethrowMistake(error);
     return false;

@@ -7,7 +7,7 @@ import { rethrowMistake, WayoutError } from "../error.ts";
 import { platform } from "#platform";
 import { clockUs, monotonicMs } from "./calls.ts";
 import { busy, FileLock, lockHolder, type LockWait } from "./file-lock.ts";
-import { isMissing, listDirectory } from "./file.ts";
+import { namesIn } from "./file.ts";
 
 const PAUSE_MS = 10;
 /** Who has many before them need not look often. */
@@ -67,15 +67,8 @@ function ahead(path: string, own: string | undefined): number {
 
 /** In the order in which they were taken. */
 function ticketsIn(directory: string, prefix: string): string[] {
-  try {
-    return listDirectory(directory)
-      .filter((name) => name.startsWith(prefix))
-      .sort();
-  } catch (error) {
-    // Its last user has removed it.
-    if (isMissing(error)) return [];
-    throw error;
-  }
+  // Where there is no directory its last user has removed it.
+  return namesIn(directory).filter((name) => name.startsWith(prefix));
 }
 
 function isAbandoned(ticket: string): boolean {

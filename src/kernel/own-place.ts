@@ -106,7 +106,7 @@ export function requireWritable(directory: string, needs: "names" | "blocks"): v
   }
   try {
     if (fileKind(directory) !== "directory") throw new SystemError("open", ERRNO.ENOTDIR, directory);
-    libc.accessForWriting(directory);
+    libc.access(directory, libc.W_OK);
     if (isKernelFileSystem(fileSystemOf(handle))) throw new SystemError("mkdir", ERRNO.EPERM, directory);
     if (!hasRoom(handle, needs)) throw new SystemError("write", ERRNO.ENOSPC, directory);
   } finally {

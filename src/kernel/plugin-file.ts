@@ -1,6 +1,7 @@
 /** The file that serves as our plugin, compared with this very program, and examined by itself. */
 import { closeSync, openSync, readFileSync, readSync, statSync } from "node:fs";
 import { messageOf } from "../error.ts";
+import { fileVersion } from "./file.ts";
 import { smallProgram } from "../small-program.ts";
 
 /** Longer than any machine needs for a call that does nothing. */
@@ -9,17 +10,34 @@ const COMPARED_BYTES = 1024 * 1024;
 
 /** Whether a plugin is this very program, byte for byte: the small one, or else the large one. */
 export function isThisPlugin(large: string, there: string): boolean {
+  return isSmallProgram(there) || isSame(large, there, haveSameParts);
+}
+
+function isSmallProgram(there: string): boolean {
   const small = smallProgram();
-  // It lies inside our own file, where only reading works.
-  const bytes = small === undefined ? undefined : readFileSync(small);
-  const size = statSync(there, { throwIfNoEntry: false })?.size;
-  if (bytes !== undefined && bytes.length === size) return bytes.equals(readFileSync(there));
-  return isSameFile(large, there);
+  // It lies inside our own file, where it can only be read as a whole.
+  const areEqual: Comparison = (own, other) => readFileSync(own).equals(readFileSync(other));
+  return small !== undefined && isSame(small, there, areEqual);
+}
+
+type Comparison = (own: string, there: string) => boolean;
+
+/** What bytes said, and the versions of the two files of which they said it. */
+const compared = new Map<string, { readonly versions: string; readonly same: boolean }>();
+
+/** Lengths first; bytes only where those are equal, and once for two files that stay as they are. */
+function isSame(own: string, there: string, compare: Comparison): boolean {
+  if (statSync(own).size !== statSync(there, { throwIfNoEntry: false })?.size) return false;
+  const [pair, versions] = [`${own}\0${there}`, `${fileVersion(own)}\0${fileVersion(there)}`];
+  const known = compared.get(pair);
+  if (known?.versions === versions) return known.same;
+  const same = compare(own, there);
+  compared.set(pair, { versions, same });
+  return same;
 }
 
 /** Part by part: the large program is a hundred megabytes, and who asks may be the agent. */
-function isSameFile(one: string, other: string): boolean {
-  if (statSync(one).size !== statSync(other, { throwIfNoEntry: false })?.size) return false;
+function haveSameParts(one: string, other: string): boolean {
   const files = [openSync(one, "r"), openSync(other, "r")];
   const parts = files.map(() => Buffer.alloc(COMPARED_BYTES));
   try {
@@ -43,15 +61,13 @@ export type PluginJudgement =
   | { readonly is: "of-another-build" | "damaged"; readonly said: string };
 
 /**
- * Quick enough to be asked often: a large program is only compared by its length.
+ * Quick enough to be asked often: a large program is compared by its length, a small one of ours by its bytes.
  * @param large this very program's own file; a checkout has none, with which nothing could be compared
  */
 export function judgePlugin(large: string | undefined, there: string): PluginJudgement {
+  if (isSmallProgram(there)) return { is: "ours" };
   const { size } = statSync(there);
-  const bytes = size <= MOST_SMALL_BYTES ? readFileSync(there) : undefined;
-  if (bytes?.includes(MARK) === true) {
-    const small = smallProgram();
-    if (small !== undefined && readFileSync(small).equals(bytes)) return { is: "ours" };
+  if (size <= MOST_SMALL_BYTES && readFileSync(there).includes(MARK)) {
     const refusal = examinationOf(there);
     if (refusal !== undefined) return { is: "damaged", said: refusal };
   }

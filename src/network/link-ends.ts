@@ -99,20 +99,22 @@ export function awaitReady<T extends { readonly host: LinkState; readonly pod: L
 
 /** The VLANs of the port, on a bridge that filters by them. */
 export function settleVlans({ node, intent }: Work, host: LinkState): void {
-  const requests: AnyRequest[] = [];
-  if (intent.vlans !== undefined && intent.vlans.length > 0) {
-    requests.push(addBridgeVlansRequest(host.index, intent.vlans));
-  }
-  if (intent.dropDefaultVlan !== undefined) {
-    const vlan = {
-      first: intent.dropDefaultVlan,
-      last: intent.dropDefaultVlan,
-      pvid: false,
-      untagged: false,
-    };
-    requests.push(deleteBridgeVlansRequest(host.index, [vlan]));
-  }
+  const requests = vlanRequests(host.index, intent);
   if (requests.length > 0) node.batch(requests);
+}
+
+/** What the port leaves comes first: it may be one of those that it is put in, otherwise than the bridge did. */
+export function vlanRequests(
+  port: number,
+  { vlans = [], dropDefaultVlan }: Pick<PodLinkIntent, "vlans" | "dropDefaultVlan">,
+): AnyRequest[] {
+  const requests: AnyRequest[] = [];
+  if (dropDefaultVlan !== undefined) {
+    const dropped = { first: dropDefaultVlan, last: dropDefaultVlan, pvid: false, untagged: false };
+    requests.push(deleteBridgeVlansRequest(port, [dropped]));
+  }
+  if (vlans.length > 0) requests.push(addBridgeVlansRequest(port, vlans));
+  return requests;
 }
 
 /** Unless it is wanted, the pod shall not wait a second for each of its IPv6 addresses, the link-local one included. */

@@ -10,6 +10,8 @@ import * as v from "valibot";
 import { parseCidr } from "../address/cidr.ts";
 import { familyOf, canonicalIp, isDefaultCidr } from "../address/ip.ts";
 import { isAbsence, isRefusal, messageOf } from "../error.ts";
+import { DEFAULT_DATA_DIRECTORY } from "../ipam/configuration.ts";
+import { withUsualKeys } from "../ipam/usual-keys.ts";
 import type { PodAttachment } from "./pod.ts";
 import { present } from "../present.ts";
 
@@ -24,7 +26,9 @@ export function cacheDirectories(): string[] {
   } catch {
     // Why is told of the directory below.
   }
-  return [CNI_CACHE_DIRECTORY, ...names.map((name) => join(CNI_STATE_DIRECTORY, name, "results"))];
+  // Whatever a network is called, host-local's reservations are no results.
+  const runtimes = names.filter((name) => join(CNI_STATE_DIRECTORY, name) !== DEFAULT_DATA_DIRECTORY);
+  return [CNI_CACHE_DIRECTORY, ...runtimes.map((name) => join(CNI_STATE_DIRECTORY, name, "results"))];
 }
 
 /** An attachment with the names that the runtime passed in CNI_ARGS. */
@@ -69,16 +73,28 @@ export interface UnreadCache {
 /** Everything in the caches that can be read, each attachment once. */
 export function cachedAttachments(
   directories: string | readonly string[] = cacheDirectories(),
-): CachedAttachment[] {
+): readonly CachedAttachment[] {
   return readCaches(directories).attachments;
 }
 
-/** The same, and the directories and files that could not be read, or say nothing that could be understood. */
-export function readCaches(directories: string | readonly string[] = cacheDirectories()): {
-  readonly attachments: CachedAttachment[];
+/** What runtimes remember. */
+export interface Caches {
+  readonly attachments: readonly CachedAttachment[];
+  /** Directories and files that could not be read, or say nothing that could be understood. */
   readonly unread: readonly UnreadCache[];
-} {
+  /** Files that are there, with their paths: the name alone says of whom, whatever is in it. */
+  readonly files: ReadonlyMap<string, string>;
+}
+
+/** How libcni calls the file of an attachment. */
+export function cacheFileName(network: string, container: string, interfaceName: string): string {
+  return `${network}-${container}-${interfaceName}`;
+}
+
+/** The same as a whole. */
+export function readCaches(directories: string | readonly string[] = cacheDirectories()): Caches {
   const found = new Map<string, CachedAttachment>();
+  const files = new Map<string, string>();
   const unread: UnreadCache[] = [];
   for (const directory of typeof directories === "string" ? [directories] : directories) {
     let names: readonly string[] = [];
@@ -89,6 +105,7 @@ export function readCaches(directories: string | readonly string[] = cacheDirect
     }
     for (const name of names) {
       const path = join(directory, name);
+      files.set(name, path);
       try {
         const one = attachmentIn(path);
         const key = one === undefined ? "" : `${one.network} ${one.containerId} ${one.interface}`;
@@ -98,7 +115,7 @@ export function readCaches(directories: string | readonly string[] = cacheDirect
       }
     }
   }
-  return { attachments: [...found.values()], unread };
+  return { attachments: [...found.values()], unread, files };
 }
 
 function unreadAt(path: string, error: unknown): UnreadCache {
@@ -166,7 +183,8 @@ function insideOf({ ifName, result }: v.InferOutput<typeof cached>) {
 function pluginsOf(config: string | undefined): readonly PluginConfiguration[] {
   if (config === undefined) return [];
   try {
-    const whole = JSON.parse(Buffer.from(config, "base64").toString()) as PluginConfiguration;
+    const text = Buffer.from(config, "base64").toString();
+    const whole = withUsualKeys(JSON.parse(text) as PluginConfiguration);
     return [whole, ...(whole.plugins ?? [])];
   } catch {
     return [];

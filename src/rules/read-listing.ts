@@ -62,7 +62,7 @@ function nftablesTables(namespace: NetworkNamespace, unread: string[]): NatTable
 function legacyTables(namespace: NetworkNamespace, unread: string[]): NatTable[] {
   try {
     const text: RuleText = (table, rule) => ruleInOwnWords(rule, table, { stateless: true });
-    return natTablesOf(readLegacyTables(namespace), text, true);
+    return natTablesOf(readLegacyTables(present({ namespace })), text, true);
   } catch (error) {
     unread.push(`iptables-legacy could not be read: ${messageOf(error)}`);
     return [];

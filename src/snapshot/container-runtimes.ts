@@ -1,7 +1,6 @@
 /** Which CNI networks the container runtimes of this node use, and where they look for plugins: by their own files. */
-import { readdirSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { join } from "node:path";
-import { codeOf } from "../error.ts";
 import { MOST_RUNTIME_BYTES, readRegularIfThere } from "../kernel/file.ts";
 import { DEFAULT_BIN_DIRECTORY, DEFAULT_CONFIGURATION_DIRECTORY } from "../naming/cni-places.ts";
 import type { Gaps } from "./namespace.ts";
@@ -141,22 +140,13 @@ class Reader {
 
   /** What several files say of one table, the later before the earlier; a directory's files by their names. */
   merged(paths: readonly string[], part: (table: Table) => Table): Table | undefined {
-    const files = paths.flatMap((path) => (path.endsWith(".d") ? this.#inDirectory(path) : [path]));
+    const files = paths.flatMap((path) =>
+      path.endsWith(".d") ? this.gaps.names(this.path(path)).map((name) => join(path, name)) : [path],
+    );
     const tables: readonly Table[] = files
       .map((file) => this.table(file))
       .filter((table) => table !== undefined);
     return tables.length === 0 ? undefined : (Object.assign({}, ...tables.map(part)) as Table);
-  }
-
-  #inDirectory(directory: string): string[] {
-    try {
-      return readdirSync(this.path(directory))
-        .sort()
-        .map((name) => join(directory, name));
-    } catch (error) {
-      if (codeOf(error) !== "ENOENT") this.gaps.note("node", this.path(directory), error);
-      return [];
-    }
   }
 }
 

@@ -17,7 +17,7 @@ import { readIpsec } from "../kernel/ipsec.ts";
 import { readHashlimits } from "../kernel/hashlimit.ts";
 import { readListeners } from "../kernel/listeners.ts";
 import { defaultTtl } from "../kernel/inet-socket.ts";
-import { bounded } from "../kernel/netlink/bounded.ts";
+import { namesIn } from "../kernel/file.ts";
 import { readIpsets } from "../kernel/ipset/ipset.ts";
 import { readLegacyTables } from "../kernel/iptables-legacy/iptables-legacy.ts";
 import { Nftables } from "../kernel/nftables/nftables.ts";
@@ -33,6 +33,7 @@ import { readOffloads } from "../kernel/route/offloads.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import { translationAtLinks } from "../nat/backends/at-links.ts";
+import { MOST_POD_BYTES, podSocket } from "../pods/pod-socket.ts";
 import { readPrograms } from "./programs.ts";
 import type {
   ConntrackReading,
@@ -83,9 +84,6 @@ export const SYSCTLS: readonly string[] = [
 /** Decides in a pod where a rule asks for marks. */
 const MARK_SYSCTL = "net.ipv4.conf.all.src_valid_mark";
 
-/** Some seventy thousand routes, two hundred thousand elements of sets: a pod that holds more is not judged. */
-const MOST_POD_BYTES = 4 * 1024 * 1024;
-
 /** Collects what could not be read, so that nothing is silently absent. */
 export class Gaps {
   readonly missing: Missing[] = [];
@@ -101,6 +99,11 @@ export class Gaps {
   /** There is no such thing here, and so nothing that could have been overlooked. */
   absent(where: string, what: string, why: string): void {
     this.missing.push({ where, what, why, absent: true });
+  }
+
+  /** The names in a directory of the node, sorted; none where there is no such directory, or with a note. */
+  names(directory: string): string[] {
+    return this.try("node", directory, () => namesIn(directory)) ?? [];
   }
 
   /** The value, or undefined with a note. */
@@ -162,7 +165,9 @@ function readInside(
   const routes = read("routes", () => route.routes());
   const askable = role === "node" ? queries : queries.filter((query) => hasSource(addresses, query));
   const routeAnswers = answers(route, links, askable, name, gaps);
-  const legacy = read("iptables-legacy", () => readLegacyTables());
+  const legacy = read("iptables-legacy", () =>
+    readLegacyTables(role === "pod" ? { mostBytes: MOST_POD_BYTES } : {}),
+  );
   const decides = present({ legacy, rules, addresses, ruleset });
   const listeners =
     role === "node" || asksForSockets(decides, queries)
@@ -209,8 +214,7 @@ function openSources(namespace: NetworkNamespace, role: ReadOptions["role"]): So
   const open = (protocol: number): NetlinkTransport => {
     const before = opened.get(protocol);
     if (before !== undefined) return before;
-    const transport = openTransport(protocol);
-    const one = role === "pod" ? bounded(transport, MOST_POD_BYTES) : transport;
+    const one = role === "pod" ? podSocket(protocol) : openTransport(protocol);
     opened.set(protocol, one);
     return one;
   };
@@ -279,8 +283,7 @@ export function readAddresses(
   belongs: NonNullable<ReadOptions["belongs"]>,
   gaps: Gaps,
 ): NamespaceState | undefined {
-  const transport = openTransport(NETLINK_ROUTE, { namespace });
-  using route = new Rtnetlink(bounded(transport, MOST_POD_BYTES), namespace);
+  using route = new Rtnetlink(podSocket(NETLINK_ROUTE, { namespace }), namespace);
   const addresses = gaps.try(name, "addresses", () => route.addresses()) ?? [];
   const wanted = addresses.some((one) => interest.has(one.address));
   const links = wanted ? (gaps.try(name, "links", () => route.links({ statistics: false })) ?? []) : [];

@@ -1,18 +1,7 @@
 /** The CNI plugins that this node's container runtimes need to start a pod: whether each is there and can be executed. */
-import {
-  accessSync,
-  closeSync,
-  constants,
-  existsSync,
-  openSync,
-  readdirSync,
-  readSync,
-  statSync,
-  type Stats,
-} from "node:fs";
+import { closeSync, constants, existsSync, openSync, readSync, statSync, type Stats } from "node:fs";
 import { join } from "node:path";
-import { codeOf } from "../error.ts";
-import { MOST_RUNTIME_BYTES, readRegular } from "../kernel/file.ts";
+import { isExecutable, MOST_RUNTIME_BYTES, readRegular } from "../kernel/file.ts";
 import { judgePlugin } from "../kernel/plugin-file.ts";
 import { programFault, PROGRAM_HEAD_BYTES } from "../linux/program-file.ts";
 import { DEFAULT_BIN_DIRECTORY, isNetworkFile } from "../naming/cni-places.ts";
@@ -58,14 +47,8 @@ function neededBy(runtime: ContainerRuntime, gaps: Gaps): Needed[] {
 }
 
 function networkFiles({ configurationDirectory, takes }: ContainerRuntime, gaps: Gaps): string[] {
-  let names: string[];
-  try {
-    names = readdirSync(configurationDirectory).filter(isNetworkFile);
-  } catch (error) {
-    if (codeOf(error) !== "ENOENT") gaps.note("node", configurationDirectory, error);
-    return [];
-  }
-  const files = names.sort().map((name) => join(configurationDirectory, name));
+  const names = gaps.names(configurationDirectory).filter(isNetworkFile);
+  const files = names.map((name) => join(configurationDirectory, name));
   return takes === "first" ? files.slice(0, 1) : files;
 }
 
@@ -121,17 +104,6 @@ function faultOf(path: string, status: Stats): Fault | undefined {
     return { fault: "not-executable", said: `its mode is ${(status.mode & 0o7777).toString(8)}` };
   }
   return programFault(headOf(path), status.size, process.arch);
-}
-
-/** Root may execute what anybody may, and nothing on a file system without programs. */
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch (error) {
-    if (codeOf(error) === "EACCES") return false;
-    throw error;
-  }
 }
 
 function headOf(path: string): Uint8Array {

@@ -1,6 +1,6 @@
 /** Files that decide about a pod's way out: its resolv.conf, who listens for DNS in it, the node's sysctl.d. */
 import { isAbsence } from "../error.ts";
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { ipText } from "../address/ip.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { Pod } from "../pods/pod.ts";
@@ -72,7 +72,7 @@ export function readConfigFiles(
   places: readonly SettingsPlace[] = NODE_SETTINGS,
   marks: readonly string[] = LINK_MANAGER_MARKS,
 ): ConfigFile[] {
-  const names = (directory: string): string[] => gaps.try("node", directory, () => listed(directory)) ?? [];
+  const names = (directory: string): string[] => gaps.names(directory);
   return [...places.flatMap((place) => settingsFiles(place, names)), ...marks].flatMap((path) => {
     try {
       const file = readRegularIfThere(path, MOST_SETTINGS_BYTES);
@@ -83,13 +83,4 @@ export function readConfigFiles(
       return [{ path }];
     }
   });
-}
-
-function listed(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch (error) {
-    if (isAbsence(error)) return [];
-    throw error;
-  }
 }

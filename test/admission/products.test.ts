@@ -9,7 +9,7 @@ import { HouseOfProducts, prepareUfw, startFirewalld, testWithProduct } from "..
 import { afterThisTest } from "../support/teardown.ts";
 
 const SUBNET = "10.213.0.0/24";
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 180_000;
 
 async function podAndPolicy(door: string) {
   const { node } = world();

@@ -5,10 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { freshName, seenFrom, UPLINK, wayout, world } from "../attachment/world.ts";
 import { afterThisTest } from "../support/teardown.ts";
+import { until } from "../support/until.ts";
 import { ask, run, testWith, type Ran } from "../support/witness.ts";
 
 const root = join(import.meta.dir, "..", "..");
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 180_000;
 const test = testWith(["real-root", "nft", "podman", "runc", "ldd"]);
 
 test(
@@ -34,12 +35,14 @@ test(
     );
     must(podman("run", ...options, "--no-look"));
     const says = async (text: string): Promise<void> => {
-      const deadline = performance.now() + 30_000;
-      for (let said = ""; !said.includes(text); await Bun.sleep(100)) {
-        const { stdout, stderr } = podman("logs", "wayout-agent");
-        said = stdout + stderr;
-        if (performance.now() > deadline) throw new Error(`it does not say ${text}, but: ${said}`);
-      }
+      let said = "";
+      await until(
+        () => {
+          const { stdout, stderr } = podman("logs", "wayout-agent");
+          return (said = stdout + stderr).includes(text);
+        },
+        () => `it says ${text}, not: ${said}`,
+      );
     };
     await says('"event":"listening"');
     ask(node, ["nft", "flush", "ruleset"]);

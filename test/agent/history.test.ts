@@ -8,6 +8,7 @@ import type { Culprit, StoredEvent } from "../../src/agent/journal/journal.ts";
 import { momentText, parseMoment } from "../../src/cli/moment.ts";
 import { freshName, wayout, wayoutJson, world } from "../attachment/world.ts";
 import { afterThisTest } from "../support/teardown.ts";
+import { until } from "../support/until.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { RunningAgent } from "./running-agent.ts";
 
@@ -121,7 +122,7 @@ testWith(["root", "nft", "iptables-legacy"])(
     await until(async () => {
       const said = await texts();
       return wanted.every((one) => said.includes(one));
-    });
+    }, "both are told");
     // Counters change with every packet, and are no news.
     const before = (await texts()).length;
     await Bun.sleep(1200);
@@ -136,7 +137,10 @@ test("what changed while no agent ran is told as that by the next one", async ()
   const blue = freshName();
   await wayout(node, "attach", blue, "--create");
   const first = await RunningAgent.on(node, "--journal", journal, "--look");
-  await until(async () => (await wayout(node, "doctor", "--at", "0s", "--journal", journal)).exitCode === 0);
+  await until(
+    async () => (await wayout(node, "doctor", "--at", "0s", "--journal", journal)).exitCode === 0,
+    "the first look is written down",
+  );
   expect(await first.stop()).toBe(0);
   ask(node, ["ip", "route", "delete", "default"]);
   const second = await RunningAgent.on(node, "--journal", journal, "--look");
@@ -173,12 +177,4 @@ function freshJournal(): string {
   const directory = mkdtempSync(join(tmpdir(), "wayout-history-"));
   afterThisTest(() => rmSync(directory, { recursive: true, force: true }));
   return join(directory, "journal.db");
-}
-
-async function until(fits: () => Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + 30_000;
-  while (!(await fits())) {
-    if (performance.now() > deadline) throw new Error("it did not come about");
-    await Bun.sleep(200);
-  }
 }

@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, truncateSync, w
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Journal, type JournalEvent } from "../../src/agent/journal/journal.ts";
+import { until } from "../support/until.ts";
 import { ask } from "../support/witness.ts";
 import { afterThisTest } from "../support/teardown.ts";
 
@@ -171,8 +172,7 @@ test("one that cannot be opened now is opened when it can be, and one that was t
   expect(journal.record(change(1))).toBeUndefined();
   expect(said).toHaveLength(1);
   rmSync(join(path, "..", "..", "state"));
-  const deadline = performance.now() + 30_000;
-  while (journal.record(change(2)) === undefined && performance.now() < deadline) await Bun.sleep(200);
+  await until(() => journal.record(change(2)) !== undefined, "it can be opened again");
   expect(said.at(-1)).toBe("");
   for (const ending of ["", "-wal", "-shm"]) rmSync(`${path}${ending}`, { force: true });
   expect(journal.record(change(3))).toBe(1);

@@ -4,6 +4,7 @@ import { AgentMetrics, type CountedLink } from "../../src/agent/metrics.ts";
 import type { Look } from "../../src/agent/look/look.ts";
 import { socketPath } from "../../src/agent/socket.ts";
 import { freshName, seenFrom, UPLINK, wayout, world } from "../attachment/world.ts";
+import { until } from "../support/until.ts";
 import { testWith } from "../support/witness.ts";
 import { RunningAgent } from "./running-agent.ts";
 
@@ -19,11 +20,7 @@ testWith(["root", "nft"])("what a pod sends is counted under its name", async ()
       new RegExp(`^wayout_pod_egress_bytes_total\\{pod="${blue}"\\} (\\d+)$`, "m").exec(text)?.[1],
     );
   };
-  const deadline = performance.now() + 30_000;
-  while (Number.isNaN(await bytes())) {
-    if (performance.now() > deadline) throw new Error("it has not looked");
-    await Bun.sleep(200);
-  }
+  await until(async () => !Number.isNaN(await bytes()), "it looks");
   const before = await bytes();
   expect(await seenFrom(blue)).toBe(UPLINK.v4);
   expect((await bytes()) - before).toBeGreaterThan(200);

@@ -13,7 +13,7 @@ import { ask, run } from "../support/witness.ts";
 import { RunningAgent } from "./running-agent.ts";
 
 const test = testWithProduct("prometheus");
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 180_000;
 const deployed = (name: string): string => join(import.meta.dir, "..", "..", "deploy", name);
 const program = (name: string): string => join(productRoot("prometheus")!, "usr", "bin", name);
 

@@ -10,9 +10,9 @@ export interface AgentLine {
 }
 
 /** No test is longer. */
-const LIFE_MS = 120_000 + 2_000 * Number(process.env["PEERS_SECONDS"] ?? 0);
+const LIFE_MS = 180_000 + 2_000 * Number(process.env["PEERS_SECONDS"] ?? 0);
 /** Longest that anything the agent is waited for may take. */
-const TIMEOUT_MS = 20_000;
+const TIMEOUT_MS = 60_000;
 
 export class RunningAgent {
   readonly #child: ReturnType<typeof start>;
@@ -50,12 +50,14 @@ export class RunningAgent {
     return this.#child.pid;
   }
 
-  /** The next line about such an event; lines before it are passed over. */
+  /** The next line about such an event; lines before it are passed over. @param fields exact, or patterns */
   async says(event: string, fields: Readonly<Record<string, unknown>> = {}): Promise<AgentLine> {
     const deadline = performance.now() + TIMEOUT_MS;
     for (;;) {
       const line = await this.#line(deadline);
-      const fits = Object.entries(fields).every(([name, value]) => line[name] === value);
+      const fits = Object.entries(fields).every(([name, value]) =>
+        value instanceof RegExp ? value.test(String(line[name])) : line[name] === value,
+      );
       if (line.event === event && fits) return line;
     }
   }

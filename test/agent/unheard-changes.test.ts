@@ -8,6 +8,7 @@ import type { NatBackendName } from "../../src/nat/backends/backends.ts";
 import { Nftables } from "../../src/kernel/nftables/nftables.ts";
 import { masqueradeIntent } from "../../src/nat/intent.ts";
 import { afterThisTest } from "../support/teardown.ts";
+import { until } from "../support/until.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
 
@@ -99,22 +100,16 @@ function watched(
     ],
   );
   afterThisTest(() => agent.stop());
-  const until = async (isSo: () => boolean): Promise<void> => {
-    const deadline = performance.now() + LIMIT_MS;
-    while (!isSo()) {
-      if (performance.now() > deadline)
-        throw new Error(`heard ${heard.map(({ event }) => event.kind).join(", ")}, and it did not become so`);
-      await Bun.sleep(5);
-    }
-  };
+  const becomes = (isSo: () => boolean): Promise<void> =>
+    until(isSo, () => `heard ${heard.map(({ event }) => event.kind).join(", ")}`, LIMIT_MS);
   return {
-    until,
+    until: becomes,
     kinds: () => [...new Set(heard.map(({ event }) => event.kind))],
     /** Its own changes are announced, too, and compared with what is wanted. */
     hasHeardItself: async () => {
       using nftables = Nftables.open(node);
       const last = nftables.generation();
-      await until(() => {
+      await becomes(() => {
         const own = heard.find(({ event }) => event.kind === "rules" && event.generation === last);
         return own !== undefined && rounds.length > own.rounds;
       });

@@ -1,6 +1,7 @@
 import { describe, expect } from "bun:test";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
+import { until } from "../support/until.ts";
 import { ask, askJson, run, testWith } from "../support/witness.ts";
 import {
   awaitLinkLocal,
@@ -86,7 +87,7 @@ describe("attach", () => {
     await wayoutJson(node, "attach", blue, "--create");
     const second = await wayoutJson<AttachedJson>(node, "attach", green, "--create");
     expect(second.addresses).toEqual(["10.213.0.3/24"]);
-    expect(run(undefined, ["ip", "netns", "exec", blue, "ping", "-c1", "-W2", "10.213.0.3"]).exitCode).toBe(
+    expect(run(undefined, ["ip", "netns", "exec", blue, "ping", "-c1", "-W5", "10.213.0.3"]).exitCode).toBe(
       0,
     );
     await wayoutJson(node, "detach", blue);
@@ -212,8 +213,8 @@ describe("attach", () => {
       const blue = freshName();
       const held = Bun.spawn(["unshare", "-n", "sleep", "60"]);
       try {
-        await Bun.sleep(100);
         const path = `/proc/${held.pid}/ns/net`;
+        await until(() => readlinkSync(path) !== readlinkSync("/proc/self/ns/net"), "it has one of its own");
         await wayoutJson(node, "attach", path);
         const link = ask(undefined, [
           "nsenter",

@@ -1,7 +1,7 @@
 /** Attachments that are cut off: by a failing kernel, by kill -9, by Ctrl-C, by another command at the same time. */
 import { describe, expect } from "bun:test";
-import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { basename, dirname } from "node:path";
 import { attach } from "../../src/attachment/attach.ts";
 import { AttachmentNode } from "../../src/attachment/node.ts";
 import { ERRNO, SystemError } from "../../src/linux/errno.ts";
@@ -10,6 +10,7 @@ import { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { NETLINK_ROUTE, openTransport, type NetlinkTransport } from "../../src/kernel/netlink/transport.ts";
 import { processStart } from "../../src/kernel/process.ts";
 import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
+import { until } from "../support/until.ts";
 import { ask, testWith } from "../support/witness.ts";
 import {
   ended,
@@ -138,7 +139,8 @@ testRoot("Ctrl-C ends the wait for another command at once", async () => {
   mkdirSync(dirname(lock), { recursive: true });
   const holder = FileLock.try(lock)!.sign();
   const child = start(node, [WAYOUT, "attach", freshName(), "--create"]);
-  await Bun.sleep(500);
+  const isWaiting = (name: string): boolean => name.startsWith(`${basename(lock)}.wait-`);
+  await until(() => readdirSync(dirname(lock)).some(isWaiting), "it waits for the lock");
   child.kill("SIGINT");
   const { exitCode, stderr } = await ended(child);
   expect([exitCode, stderr]).toEqual([1, expect.stringContaining("interrupted while it waited")]);

@@ -16,7 +16,7 @@ export const WAYOUT = join(import.meta.dir, "..", "..", "bin", "wayout");
 export const UPLINK = { v4: "203.0.113.5", other4: "203.0.113.9", v6: "2001:db8:113::5" } as const;
 export const SERVER = { v4: "198.51.100.80", v6: "2001:db8:198::80" } as const;
 const PORT = 8080;
-const TIMEOUT_MS = 20_000;
+const TIMEOUT_MS = 60_000;
 /** What a program gets at the end of its time: no test sends it, so it is known by that. */
 const OUT_OF_TIME = "SIGALRM";
 
@@ -139,7 +139,7 @@ export async function ended(child: ReturnType<typeof start>): Promise<Ended> {
 export async function seenFrom(name: string, server: string = SERVER.v4): Promise<string | undefined> {
   const url = `http://${server.includes(":") ? `[${server}]` : server}:${PORT}/`;
   const child = Bun.spawn(
-    ["ip", "netns", "exec", name, "curl", "-sS", "-g", "--noproxy", "*", "--max-time", "2", url],
+    ["ip", "netns", "exec", name, "curl", "-sS", "-g", "--noproxy", "*", "--max-time", "5", url],
     { stdout: "pipe", stderr: "pipe" },
   );
   const text = await new Response(child.stdout).text();

@@ -12,7 +12,7 @@ import { removeWorld, runtimeWorld, type RuntimeWorld } from "./runtime-world.ts
 
 const NETWORK = "cri-net";
 /** A pod's sandbox goes through image unpacking, a shim and runc. */
-const TIMEOUT_MS = 60_000;
+const TIMEOUT_MS = 180_000;
 
 async function startContainerd(world: RuntimeWorld): Promise<Containerd> {
   const { node, directory } = world;
@@ -108,8 +108,8 @@ testWithContainerd(
       expect(status.network.ip).toStartWith("10.42.0.");
       expect(status.network.additional_ips[0]!.ip).toStartWith("fd00:42::");
       using pod = NetworkNamespace.ofProcess(sandboxPid(sandbox));
-      expect(run(pod, ["ping", "-c1", "-W2", "203.0.113.1"]).exitCode).toBe(0);
-      expect(run(pod, ["ping", "-c1", "-W2", "2001:db8:1::1"]).exitCode).toBe(0);
+      expect(run(pod, ["ping", "-c1", "-W5", "203.0.113.1"]).exitCode).toBe(0);
+      expect(run(pod, ["ping", "-c1", "-W5", "2001:db8:1::1"]).exitCode).toBe(0);
     }
     expect(reserved()).toHaveLength(4);
     await asTheyAreNamed(world, containerd);

@@ -319,7 +319,7 @@ testWith(["root", "ip", "nft", "strace"])(
       expect(points).toBeGreaterThan(7);
     });
   },
-  120_000,
+  180_000,
 );
 
 withPrograms("a conflist of our name that is somebody else's survives install and uninstall", () => {
@@ -350,7 +350,7 @@ withPrograms("the example conflist is a network that works as it stands", () => 
   const pod = freshPod();
   const result = chain.add(pod);
   for (const { gateway } of result.ips!) {
-    expect(run(pod.namespace, ["ping", "-c1", "-W2", gateway!]).exitCode).toBe(0);
+    expect(run(pod.namespace, ["ping", "-c1", "-W5", gateway!]).exitCode).toBe(0);
   }
   chain.check(pod, result);
   chain.del(pod, result);

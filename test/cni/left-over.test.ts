@@ -1,6 +1,7 @@
 /** `wayout cni gc`: what is left over goes, and never a pod that lives, whatever its runtime remembers. */
-import { expect } from "bun:test";
-import { existsSync, mkdirSync, rmSync } from "node:fs";
+import { expect, test } from "bun:test";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { cacheDirectories } from "../../src/pods/cni-cache.ts";
 import { deathsOf, dies } from "../support/deaths.ts";
 import { afterThisTest } from "../support/teardown.ts";
@@ -85,6 +86,79 @@ withPrograms("what a runtime remembers is looked for in every usual place", () =
   expect(podLinks(scene.node)).toHaveLength(2);
 });
 
+withPrograms("an entry that is not understood says all the same that a runtime remembers the pod", () => {
+  const scene = new LeftOverScene();
+  scene.attach("known", { remembered: true });
+  const names = ["torn", "empty", "old"];
+  const entries = names.map((name) => {
+    const pod = unname(scene.attach(name));
+    return scene.remember(pod, { cniVersion: "1.0.0" });
+  });
+  const [torn, empty, old] = entries as [string, string, string];
+  writeFileSync(torn, readFileSync(torn, "utf8").slice(0, 40));
+  writeFileSync(empty, "");
+  // As libcni wrote it before 0.8: the result, and nothing of whom.
+  writeFileSync(
+    old,
+    JSON.stringify({ cniVersion: "0.3.1", ips: [{ version: "4", address: "10.42.0.5/24" }] }),
+  );
+  const said = scene.gc();
+  expect(said).toMatchObject({ exitCode: 0, links: [], addresses: [] });
+  expect(said.doubts.map(({ why }) => why)).toEqual(
+    entries.map((path) => `its runtime remembers it, in words that are not understood: ${path}`),
+  );
+  expect(podLinks(scene.node)).toHaveLength(4);
+  for (const path of entries) rmSync(path);
+  expect(scene.gc().links.map(({ alias }) => alias.split(" ")[1])).toEqual(names);
+});
+
+withPrograms("entries as containerd, CRI-O, podman, nerdctl and cri-dockerd write them", () => {
+  const scene = new LeftOverScene();
+  const config = Buffer.from(JSON.stringify({ name: scene.conf["name"], plugins: [scene.conf] })).toString(
+    "base64",
+  );
+  const cniArgs = [
+    ["IgnoreUnknown", "1"],
+    ["K8S_POD_NAMESPACE", "default"],
+    ["K8S_POD_NAME", "web"],
+  ];
+  const process = "/proc/4194304/ns/net";
+  const written: Readonly<Record<string, object>> = {
+    containerd: { config, cniArgs, capabilityArgs: { dns: {}, portMappings: [] } },
+    crio: { config, cniArgs, capabilityArgs: null, netns: "/var/run/netns/0b9e5b0c" },
+    podman: { config, cniArgs: null, netns: undefined },
+    "default-nerdctl": { config, capabilityArgs: { portMappings: [{ HostPort: 80 }] }, netns: process },
+    dockerd: { config: null, cniArgs, netns: process, result: null },
+  };
+  for (const [name, extra] of Object.entries(written)) {
+    const file = scene.remember(unname(scene.attach(name)), { cniVersion: "1.0.0" });
+    writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, "utf8")), ...extra }));
+  }
+  unname(scene.attach("forgotten"));
+  const seen = scene.attach("seen", { remembered: true });
+  expect(linkNames(seen.namespace)).toContain("eth0");
+  expect(scene.gc("--dry-run").doubts).toHaveLength(1);
+  expect(podLinks(scene.node)).toHaveLength(7);
+});
+
+withPrograms("a runtime's cache directory may be named as runtimes name it, above the results", () => {
+  const scene = new LeftOverScene();
+  scene.attach("one", { remembered: true });
+  ask(scene.attach("gone").namespace, ["ip", "link", "delete", "eth0"]);
+  const parent = join(scene.cache, "..");
+  expect(scene.gc("--cache-dir", parent)).toMatchObject({
+    exitCode: 0,
+    addresses: [{ address: "10.42.0.3" }],
+  });
+});
+
+test("reservations of a network that is called results are no runtime's cache", () => {
+  const directory = "/var/lib/cni/networks/results";
+  mkdirSync(directory, { recursive: true });
+  afterThisTest(() => rmSync(directory, { recursive: true }));
+  expect(cacheDirectories()).not.toContain(directory);
+});
+
 withReference(
   "a living pod that another plugin made keeps its address, remembered or not, seen or not",
   () => {
@@ -132,5 +206,5 @@ testWith([...PROGRAMS, "strace"])(
     expect(died).toBeGreaterThan(8);
     expect(scene.gc()).toMatchObject({ links: [], addresses: [], doubts: [] });
   },
-  120_000,
+  180_000,
 );

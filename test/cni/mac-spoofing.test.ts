@@ -16,7 +16,7 @@ testWith(["root", "ip", "nft", "ping"])(
     ask(node, ["ip", "link", "set", "br0", "up"]);
     ask(pod, ["ip", "link", "set", "eth0", "address", "02:00:00:00:00:07", "up"]);
     ask(pod, ["ip", "addr", "add", "10.9.0.2/24", "dev", "eth0"]);
-    const ping = (): number => run(pod, ["ping", "-c1", "-W1", "10.9.0.1"]).exitCode;
+    const ping = (): number => run(pod, ["ping", "-c1", "-W3", "10.9.0.1"]).exitCode;
     using spoofing = new MacSpoofing(node);
     spoofing.guard("port0", "02:00:00:00:00:07");
     spoofing.guard("port1", "02:00:00:00:00:08");

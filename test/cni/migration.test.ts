@@ -80,6 +80,22 @@ const variants: Readonly<Record<string, Variant>> = {
   "a requested address and MAC": {
     extra: { args: { cni: { ips: ["10.42.0.77"] } }, runtimeConfig: { mac: "02:00:00:00:00:33" } },
   },
+  "a requested address with a prefix, which need not be the subnet's": {
+    extra: { args: { cni: { ips: ["10.42.0.77/16"] } } },
+  },
+  "an address with a prefix in CNI_ARGS": { extra: {}, args: "IgnoreUnknown=1;IP=10.42.0.78/24" },
+  "keys in upper and lower case as somebody felt": {
+    extra: {
+      isDefaultGateway: undefined,
+      isdefaultgateway: true,
+      bridge: undefined,
+      Bridge: "br7",
+      MTU: 1400,
+      HairPinMode: true,
+      runtimeconfig: { MAC: "02:00:00:00:00:34" },
+      ipam: { Type: "host-local", Subnet: "10.42.0.0/24", rangestart: "10.42.0.50", GateWay: "10.42.0.9" },
+    },
+  },
   "an address in CNI_ARGS": { extra: {}, args: "IgnoreUnknown=1;IP=10.42.0.78;K8S_POD_NAME=web" },
   "static addresses": {
     extra: {

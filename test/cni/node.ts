@@ -23,7 +23,7 @@ export function nodeWithOutside(): Pick<NodeWorld, "node" | "outside"> {
 }
 
 export function pings(pod: NetworkNamespace, address: string): boolean {
-  return run(pod, ["ping", "-c1", "-W2", address]).exitCode === 0;
+  return run(pod, ["ping", "-c1", "-W5", address]).exitCode === 0;
 }
 
 export interface IpLink {

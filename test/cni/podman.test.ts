@@ -155,7 +155,7 @@ withPodman(
     expect(ask(node, ["iptables", "-t", "nat", "-S"])).not.toContain("10.42.0.");
     expect(ask(node, ["nft", "list", "tables"])).not.toContain("wayout");
   },
-  120_000,
+  180_000,
 );
 
 /** podman's namespaces and results are read as it really names them, and its containers are left alone. */

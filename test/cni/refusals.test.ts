@@ -68,7 +68,6 @@ describe("a configuration that makes no sense", () => {
     ["promisc with hairpin", { promiscMode: true, hairpinMode: true }, /hairpinMode and promiscMode/],
     ["vlan out of range", { vlan: 4095 }, /vlan must be a whole number from 0 to 4094, not 4095/],
     ["a negative vlan", { vlan: -1 }, /vlan must be a whole number from 0 to 4094, not -1/],
-    ["vlan and trunk", { vlan: 5, vlanTrunk: [{ id: 6 }] }, /vlanTrunk and vlan/],
     ["half a trunk range", { vlanTrunk: [{ minID: 6 }] }, /vlanTrunk\[0\].maxID is missing/],
     ["a trunk range backwards", { vlanTrunk: [{ minID: 6, maxID: 5 }] }, /vlanTrunk\[0\].maxID is less/],
     ["VLAN 0 in a trunk", { vlanTrunk: [{ id: 0 }] }, /vlanTrunk\[0\].id must be .* from 1 to 4094/],

@@ -160,7 +160,7 @@ testWith(["root", "ip", "nft"])("pings count where a rule asks for no protocol",
     `ip saddr ${BLUE} ct state new add @c { ip saddr ct count over 1 } drop`,
     "set c { type ipv4_addr; flags dynamic; };",
   );
-  ask(world.blue, ["ping", "-c1", "-W1", PLAN.internet.httpIpv4]);
+  ask(world.blue, ["ping", "-c1", "-W5", PLAN.internet.httpIpv4]);
   const snapshot = snapshotOf(world);
   const { findings } = diagnose(snapshot, snapshot.pods[0]!, WEB);
   expect(findings[0]?.text).toContain("its limit of connections is reached");

@@ -33,7 +33,7 @@ function look(world: World): Diagnosis {
 
 function fetches(): boolean {
   return (
-    run(undefined, ["ip", "netns", "exec", POD, "curl", "-s", "-m", "2", `http://${HTTP}/`]).exitCode === 0
+    run(undefined, ["ip", "netns", "exec", POD, "curl", "-s", "-m", "5", `http://${HTTP}/`]).exitCode === 0
   );
 }
 

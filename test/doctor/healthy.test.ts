@@ -124,7 +124,7 @@ describe("no false alarm", () => {
       expect(fetchFrom(world)).toBeString();
       expect(fetchFrom(world, 4, 5, `${PLAN.pods.green.ipv4}:8080`)).toBeString();
       for (const address of [PLAN.internet.dnsIpv4, PLAN.internet.dnsIpv6, PLAN.pods.green.ipv4]) {
-        ask(world.blue, ["ping", "-c", "1", "-W", "2", address]);
+        ask(world.blue, ["ping", "-c", "1", "-W", "5", address]);
       }
       for (const [address, protocol] of [
         [PLAN.internet.dnsIpv4, "udp"],

@@ -34,7 +34,7 @@ testWith(["root", "nft", "iptables", "ipset", "ip"])(
     }
     expect(compared).toBeGreaterThan(500);
   },
-  { timeout: 60_000 },
+  { timeout: 180_000 },
 );
 
 const OWNERS: readonly (readonly [match: string, passes: boolean])[] = [

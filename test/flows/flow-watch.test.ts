@@ -134,7 +134,7 @@ describe("tracking", () => {
     expect(tracking(namespace)).toEqual({ state: "not-asked-for" });
     ask(namespace, ["nft", "-f", "-"], "table ip t { chain c { type nat hook postrouting priority 100; }; }");
     expect(tracking(namespace)).toEqual({ state: "not-asked-for" });
-    ask(namespace, ["ping", "-c1", "-W1", "127.0.0.1"]);
+    ask(namespace, ["ping", "-c1", "-W5", "127.0.0.1"]);
     expect(tracking(namespace)).toEqual({ state: "not-asked-for" });
   });
 
@@ -146,7 +146,7 @@ describe("tracking", () => {
       'table ip t { chain c { type nat hook postrouting priority 100; oifname "x" masquerade; }; }',
     );
     expect(tracking(namespace)).toEqual({ state: "idle", rule: "ip t c" });
-    ask(namespace, ["ping", "-c1", "-W1", "127.0.0.1"]);
+    ask(namespace, ["ping", "-c1", "-W5", "127.0.0.1"]);
     expect(tracking(namespace)).toEqual({ state: "active" });
   });
 

@@ -231,7 +231,7 @@ export async function seenAs(
   );
   try {
     const host = address.includes(":") ? `[${address}]` : address;
-    const words = ["-sS", "-g", "--noproxy", "*", "--max-time", "3", `http://${host}:${server.port}/`];
+    const words = ["-sS", "-g", "--noproxy", "*", "--max-time", "5", `http://${host}:${server.port}/`];
     const child = from.run(() => Bun.spawn(["curl", ...words], { stdout: "pipe", stderr: "ignore" }));
     const text = await new Response(child.stdout).text();
     return (await child.exited) === 0 ? text : undefined;
@@ -241,13 +241,5 @@ export async function seenAs(
 }
 
 export function reaches(from: NetworkNamespace, address: string): boolean {
-  return run(from, ["ping", "-c1", "-W2", address]).exitCode === 0;
-}
-
-export async function until(what: () => boolean, why: string, timeoutMs = 20_000): Promise<void> {
-  const deadline = performance.now() + timeoutMs;
-  while (!what()) {
-    if (performance.now() > deadline) throw new Error(`it did not happen: ${why}`);
-    await Bun.sleep(20);
-  }
+  return run(from, ["ping", "-c1", "-W5", address]).exitCode === 0;
 }

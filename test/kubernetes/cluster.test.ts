@@ -5,20 +5,13 @@ import { join } from "node:path";
 import { socketPath } from "../../src/agent/socket.ts";
 import { networkMadePath } from "../../src/kubernetes/cni-step.ts";
 import { call, type Configuration } from "../cni/plugin.ts";
+import { until } from "../support/until.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { nodeObject, NODES } from "./api-server.ts";
-import {
-  ClusterWorld,
-  reaches,
-  routesOf,
-  seenAs,
-  SERVER,
-  until,
-  type ClusterNodeOfTest,
-} from "./cluster-world.ts";
+import { ClusterWorld, reaches, routesOf, seenAs, SERVER, type ClusterNodeOfTest } from "./cluster-world.ts";
 
 const test = testWith(["root", "nft", "openssl", "curl", "ping"]);
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 180_000;
 
 async function readyz(node: ClusterNodeOfTest): Promise<{ ready: boolean; troubles: { message: string }[] }> {
   const answer = await fetch("http://agent/readyz", { unix: socketPath(node.namespace) });

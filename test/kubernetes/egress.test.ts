@@ -8,9 +8,10 @@ import { egressPlan, EGRESS_ANNOTATION, type EgressPod } from "../../src/kuberne
 import { GrantsFile, parseGrants } from "../../src/kubernetes/egress/grants.ts";
 import { DROPPED } from "../../src/nat/intent.ts";
 import { afterThisTest } from "../support/teardown.ts";
+import { until } from "../support/until.ts";
 import { ask, testWith } from "../support/witness.ts";
 import type { ApiObject } from "./api-server.ts";
-import { ClusterWorld, seenAs, SERVER, until, type ClusterNodeOfTest } from "./cluster-world.ts";
+import { ClusterWorld, seenAs, SERVER, type ClusterNodeOfTest } from "./cluster-world.ts";
 
 const unit = testWith([]);
 const EGRESS = "203.0.113.50";
@@ -220,4 +221,4 @@ test("pods of a namespace leave with its address while it is on the node, and el
   await world.agent(a, "--egress-grants", path);
   expect([await seen(web, 4), await seen(web, 6)]).toEqual([undefined, EGRESS6]);
   expect(await seen(other, 4)).toBe(a.v4);
-}, 120_000);
+}, 180_000);

@@ -4,9 +4,10 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseAllDocuments } from "yaml";
 import { helmProgram } from "../../scripts/kubernetes-server.ts";
+import { until } from "../support/until.ts";
 import { ask } from "../support/witness.ts";
 import { nodeObject, NODES } from "./api-server.ts";
-import { ClusterWorld, routesOf, seenAs, SERVER, until, type ClusterNodeOfTest } from "./cluster-world.ts";
+import { ClusterWorld, routesOf, seenAs, SERVER, type ClusterNodeOfTest } from "./cluster-world.ts";
 import { RealApiServer, testWithServer } from "./real-server.ts";
 
 const test = testWithServer();

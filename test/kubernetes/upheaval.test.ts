@@ -8,12 +8,13 @@ import { dataDirectory } from "../cni/node.ts";
 import { call, must, startCall, type Attachment, type Configuration } from "../cni/plugin.ts";
 import { serveTransfers, Transfers } from "../support/transfers.ts";
 import { afterThisTest } from "../support/teardown.ts";
+import { until } from "../support/until.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
-import { ClusterWorld, reaches, SERVER, until, type ClusterNodeOfTest } from "./cluster-world.ts";
+import { ClusterWorld, reaches, SERVER, type ClusterNodeOfTest } from "./cluster-world.ts";
 
 const test = testWith(["root", "nft", "openssl", "ping"]);
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 180_000;
 const FLOWS = Number(process.env["UPHEAVAL_FLOWS"] ?? 300);
 const PODS = 30;
 const READS = 10_000;

@@ -5,6 +5,7 @@ import { ApiClient } from "../../src/kubernetes/api-client.ts";
 import { clusterNodeOf, isSameNode, type ClusterNode } from "../../src/kubernetes/cluster-node.ts";
 import { WatchedList, type Pace } from "../../src/kubernetes/watched-list.ts";
 import { afterThisTest } from "../support/teardown.ts";
+import { until } from "../support/until.ts";
 import { testWith } from "../support/witness.ts";
 import { nodeObject, NODES, TestApiServer } from "./api-server.ts";
 
@@ -56,14 +57,6 @@ class Listener {
 
 function lineOf({ name, podCidrs, addresses }: ClusterNode): string {
   return [name, ...podCidrs, ...addresses].join(" ");
-}
-
-async function until(what: () => boolean, why: string): Promise<void> {
-  const deadline = performance.now() + 10_000;
-  while (!what()) {
-    if (performance.now() > deadline) throw new Error(`it did not happen: ${why}`);
-    await Bun.sleep(5);
-  }
 }
 
 const A = ["a", ["10.244.1.0/24"], ["192.0.2.1"]] as const;

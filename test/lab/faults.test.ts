@@ -18,7 +18,7 @@ function lab(...words: readonly string[]): Ran {
 function seenFrom(family: 4 | 6): string | undefined {
   const url = `http://${family === 4 ? PLAN.internet.httpIpv4 : `[${PLAN.internet.httpIpv6}]`}`;
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    const { stdout } = lab("exec", PLAN.pods.blue.namespace, "--", "curl", "-s", "--max-time", "1", url);
+    const { stdout } = lab("exec", PLAN.pods.blue.namespace, "--", "curl", "-s", "--max-time", "3", url);
     if (stdout !== "") return (JSON.parse(stdout) as { seen: { address: string } }).seen.address;
     Bun.sleepSync(100);
   }

@@ -6,6 +6,7 @@ import { namedNamespaces } from "../../src/kernel/named-namespace.ts";
 import { isAlive } from "../../src/kernel/process.ts";
 import { LAB_NAMESPACES } from "../../src/lab/plan.ts";
 import type { StoryReport } from "../../src/lab/story.ts";
+import { until } from "../support/until.ts";
 import { ask, run, testWith } from "../support/witness.ts";
 import { someoneRuns } from "./own-processes.ts";
 
@@ -86,16 +87,14 @@ testWith(["root"])("up twice is up once", () => {
 
 testWith(["root"])("without a way out, blue gets nowhere until both steps are done", () => {
   run(undefined, [WAYOUT, "lab", "up", "--no-way-out"]);
-  const curl = ["curl", "-sS", "--max-time", "1", "http://198.51.100.80"];
-  const fetch = (): number => run(undefined, [WAYOUT, "lab", "exec", "ns-blue", "--", ...curl]).exitCode;
-  expect(fetch()).not.toBe(0);
+  expect(blueFetches(1)).not.toBe(0);
   const onNode = [WAYOUT, "lab", "exec", "wayout-node", "--", "wayout"];
   expect(run(undefined, [...onNode, "forwarding", "enable"]).exitCode).toBe(0);
-  expect(fetch()).not.toBe(0);
+  expect(blueFetches(1)).not.toBe(0);
   expect(run(undefined, [...onNode, "nat", "apply", "-f", "-"], "sources: [10.0.0.0/24]")).toMatchObject({
     exitCode: 0,
   });
-  expect(fetch()).toBe(0);
+  expect(blueFetches(10)).toBe(0);
 });
 
 testWith(["root"])("two at once: one builds, the other says so, and the lab is whole", async () => {
@@ -159,25 +158,24 @@ function serversOfLab(): { pid: number; start: number } | undefined {
   return servers;
 }
 
-async function waitUntil(condition: () => boolean): Promise<void> {
-  for (let i = 0; i < 100 && !condition(); i++) await Bun.sleep(50);
-  expect(condition()).toBe(true);
+/** The exit code of blue's curl: 0 when it was answered. @param seconds it waits: one and more where nothing shall come */
+function blueFetches(seconds: number): number {
+  const curl = ["curl", "-sS", "--max-time", String(seconds), "http://198.51.100.80"];
+  return run(undefined, [WAYOUT, "lab", "exec", "ns-blue", "--", ...curl]).exitCode;
 }
 
 testWith(["root", "curl"])("break and mend: what a fault takes away comes back", async () => {
   run(undefined, [WAYOUT, "lab", "up"]);
-  const curl = ["curl", "-sS", "--max-time", "2", "http://198.51.100.80"];
-  const fetch = (): number => run(undefined, [WAYOUT, "lab", "exec", "ns-blue", "--", ...curl]).exitCode;
-  expect(fetch()).toBe(0);
+  expect(blueFetches(10)).toBe(0);
   for (const fault of ["forwarding-off", "veth-down"]) {
     expect(run(undefined, [WAYOUT, "lab", "break", fault]).exitCode).toBe(0);
     expect(run(undefined, [WAYOUT, "lab", "status"]).stdout).toContain(fault);
-    expect(fetch()).not.toBe(0);
+    expect(blueFetches(2)).not.toBe(0);
   }
   const mended = run(undefined, [WAYOUT, "lab", "mend", "--json"]);
   expect(JSON.parse(mended.stdout)).toEqual({ mended: ["forwarding-off", "veth-down"] });
   // A neighbour entry that was failing while the link was down fails once more before it is asked for anew.
-  await waitUntil(() => fetch() === 0);
+  await until(() => blueFetches(5) === 0, "blue gets out again");
   const unknown = run(undefined, [WAYOUT, "lab", "break", "forwarding"]);
   expect(unknown.exitCode).toBe(2);
   expect(unknown.stderr).toContain("forwarding-off");

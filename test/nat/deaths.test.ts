@@ -60,7 +60,7 @@ for (const backend of ["nftables", "iptables"]) {
 
       /** Nobody outside has a way back to it, so what is answered was translated. */
       isAnswered(): boolean {
-        const ping = ["ip", "netns", "exec", this.pod, "ping", "-c1", "-W2", SERVER.v4];
+        const ping = ["ip", "netns", "exec", this.pod, "ping", "-c1", "-W5", SERVER.v4];
         return run(this.node, ping).exitCode === 0;
       }
     }

@@ -109,7 +109,7 @@ test("a full table whose flows have all expired is used again at once, with nobo
     expect(ebpfFlows(world.node)).toEqual([]);
   }
   expect(counted(world, DROPPED.full)).toBe(0);
-}, 120_000);
+}, 180_000);
 
 test("nothing that lives is displaced: in a full table, who talks already goes on talking both ways", () => {
   using _processor = stayOnOneProcessor();
@@ -153,7 +153,7 @@ test("with nearly all ports to a destination taken, the next flows still find th
     found += leaving(world, frames).length;
   }
   expect([found, counted(world, DROPPED.ports)]).toEqual([taken + more, 0]);
-}, 120_000);
+}, 180_000);
 
 test("packets that come late, to the node or to the pod itself, keep nobody from being translated", () => {
   using _processor = stayOnOneProcessor();

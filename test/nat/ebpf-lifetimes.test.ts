@@ -12,14 +12,13 @@ import { RunningAgent } from "../agent/running-agent.ts";
 import { connection, echoServer } from "../support/echo.ts";
 import { Talk } from "../support/talk.ts";
 import { afterThisTest } from "../support/teardown.ts";
+import { until } from "../support/until.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { CLIENT, HANGUP_PORT, NODE, OUTSIDE, world } from "./three-namespaces.ts";
 
 const PODS = ["10.9.0.0/16", "fd00:9::/64"];
 const INTENT = masqueradeIntent("cni/blue", PODS);
 const NO_BEGINNING = "dropped: no flow begins with such a packet";
-/** Nothing takes so long; the machine may be busy. */
-const PATIENCE_MS = 20_000;
 
 function applied() {
   const three = world();
@@ -29,14 +28,6 @@ function applied() {
     nat[Symbol.dispose]();
   });
   return { ...three, nat };
-}
-
-async function until(what: () => boolean, name: string): Promise<void> {
-  const end = performance.now() + PATIENCE_MS;
-  while (!what()) {
-    if (performance.now() > end) throw new Error(`${name}: it did not come to that`);
-    await Bun.sleep(50);
-  }
 }
 
 /** By a counter of the table `watch`. */

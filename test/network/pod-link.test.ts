@@ -5,6 +5,7 @@ import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
 import { readSysctl, writeSysctl } from "../../src/kernel/sysctl.ts";
 import { connectPod, disconnectPod, ensureBridge, type PodLinkIntent } from "../../src/network/network.ts";
+import { until } from "../support/until.ts";
 import { ask, askJson, run, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
 import { hostVethName } from "../../src/naming/names.ts";
@@ -36,16 +37,12 @@ function intentOf(number: number, bridge: number): PodLinkIntent {
 }
 
 function reaches(from: NetworkNamespace, address: string): boolean {
-  return run(from, ["ping", "-c", "1", "-W", "1", address]).exitCode === 0;
+  return run(from, ["ping", "-c", "1", "-W", "3", address]).exitCode === 0;
 }
 
 /** The bridge's port begins to forward a moment after both ends are up. */
 async function expectReach(from: NetworkNamespace, address: string): Promise<void> {
-  for (let i = 0; i < 5; i++) {
-    if (reaches(from, address)) return;
-    await Bun.sleep(100);
-  }
-  expect(`${from.name} reaches ${address}`).toBe("true");
+  await until(() => reaches(from, address), `${from.name} reaches ${address}`);
 }
 
 interface LinkedPod extends Disposable {
@@ -236,15 +233,14 @@ test("the pod tells its neighbours: an old MAC under its address is replaced at 
     }
   }
   const { pod } = connectPod(here.route, green, intentOf(2, here.bridge));
-  for (let i = 0; i < 20; i++) {
+  // "At once" beside the minutes that an entry lives for.
+  await until(() => {
     const macs = blueRoute
       .neighbours({ interface: index })
       .filter(({ address }) => address === "10.0.0.2" || address === "fd00::2")
       .map(({ mac }) => mac);
-    if (macs.length === 2 && macs.every((mac) => mac === pod.mac)) break;
-    expect(i).toBeLessThan(19);
-    await Bun.sleep(20);
-  }
+    return macs.length === 2 && macs.every((mac) => mac === pod.mac);
+  }, "both are replaced");
   // The node forgot it outright.
   const stale = here.route
     .neighbours({ interface: here.bridge })

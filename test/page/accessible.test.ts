@@ -29,11 +29,11 @@ beforeAll(async () => {
   if (!able) return;
   world = await LabPage.open();
   lab("break", "forwarding-off");
-}, 60_000);
+}, 180_000);
 
 afterAll(async () => {
   if (able) await world.close();
-}, 60_000);
+}, 180_000);
 
 interface Violation {
   readonly id: string;

@@ -18,11 +18,11 @@ beforeAll(async () => {
   if (!able) return;
   world = await LabPage.open();
   page = await world.page();
-}, 60_000);
+}, 180_000);
 
 afterAll(async () => {
   if (able) await world.close();
-}, 60_000);
+}, 180_000);
 
 /** A test that begins at the first view of a lab that is whole. */
 function testFromStart(name: string, test: () => Promise<void>): void {

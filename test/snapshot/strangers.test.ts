@@ -119,7 +119,7 @@ testWith(["root", "nft"])(
       { numRuns: 150 },
     );
   },
-  60_000,
+  180_000,
 );
 
 testWith(["root"])("a wrong type deep down is named with its place", () => {

@@ -11,7 +11,7 @@ import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { afterThisTest } from "./teardown.ts";
 import { ask, isRealRoot, run, type Ran } from "./witness.ts";
 
-const TIMEOUT_MS = 20_000;
+const TIMEOUT_MS = 60_000;
 
 /** `test`, for what needs a product; a skip says which, and counts as nobody's failure. */
 export function testWithProduct(product: Product, programs: readonly string[] = []): typeof test {

@@ -7,6 +7,7 @@ import { writePcapng } from "../../src/linux/packet/pcapng.ts";
 import { tracePage } from "../../src/trace/show/page.ts";
 import { trace } from "../../src/trace/trace.ts";
 import type { TraceReport } from "../../src/trace/report.ts";
+import { until } from "../support/until.ts";
 import { ask, isRealRoot, run, testWith } from "../support/witness.ts";
 import { freshNamespace } from "../support/world.ts";
 import { makeWorld, type PodWorld } from "./world.ts";
@@ -63,7 +64,7 @@ testWith(["root", "nft"])("a healthy path: nine steps, each with its evidence", 
   expect(forward).toContain("inet guard fw (forward, priority 0): accept");
   expect(JSON.stringify(report.steps[4])).toContain("ESTABLISHED");
   expect(report.roundTripUs).toBeGreaterThan(0);
-  expect(report.roundTripUs).toBeLessThan(400_000);
+  expect(report.roundTripUs).toBeLessThan(1_000_000);
 });
 
 testWith(["root", "nft"])("UDP, ICMP, HTTP, IPv6, a refusal", async () => {
@@ -254,12 +255,10 @@ testWith(["root", "nft"])(
       { stdout: "ignore", stderr: "ignore" },
     );
     const tables = (): string => ask(world.node, ["nft", "list", "tables"]);
-    for (let i = 0; i < 200 && !tables().includes("wayout-trace"); i++) await Bun.sleep(20);
-    expect(tables()).toContain("wayout-trace");
+    await until(() => tables().includes("wayout-trace"), "it traces");
     child.kill(9);
     await child.exited;
-    for (let i = 0; i < 100 && tables().includes("wayout-trace"); i++) await Bun.sleep(20);
-    expect(tables()).not.toContain("wayout-trace");
+    await until(() => !tables().includes("wayout-trace"), "its table is gone");
     // A table that no socket owns, as a kernel before 5.12 would keep it, of a process that is gone.
     world.nft(`table inet wayout-trace-${child.pid}-1 {
   }`);

@@ -73,7 +73,7 @@ export async function makeWorld(options: PodWorldOptions = {}): Promise<PodWorld
     in: inside,
     nft,
     trace: (request = {}) =>
-      trace({ pod: pod.name!, destination: "198.51.100.80:443", timeoutMs: 400, ...request }).report,
+      trace({ pod: pod.name!, destination: "198.51.100.80:443", timeoutMs: 1000, ...request }).report,
     async [Symbol.asyncDispose]() {
       server.kill(9);
       await server.exited;

@@ -1,4 +1,5 @@
 /** What the API's routes see of the agent. */
+import { ANYWHERE } from "../../doctor/anywhere.ts";
 import { WayoutError } from "../../error.ts";
 import type { Journal, JournalEvent } from "../journal/journal.ts";
 import { VERSION } from "../../version.ts";
@@ -89,7 +90,7 @@ export interface NodeAnswer {
   readonly lastRepairs: readonly (Repair & { readonly at: string })[];
 }
 
-const DESTINATION = "1.1.1.1:443";
+const DESTINATION = `${ANYWHERE[4].address}:${ANYWHERE[4].port}`;
 
 export class AgentView {
   constructor(

@@ -7,6 +7,7 @@ import { encodeUtf8 } from "../../platform/bytes.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import { isIptablesTable, iptablesText } from "../../linux/nftables/text/ruleset.ts";
 import type { Table } from "../../linux/nftables/ruleset.ts";
+import { tooLong } from "../netlink/bounded.ts";
 import { legacyTableNames } from "./table-names.ts";
 import type { XtFamily } from "../../linux/xtables/extension.ts";
 import { readLegacyTable, type TableInfo } from "../../linux/iptables-legacy/entries.ts";
@@ -30,18 +31,25 @@ function inside<T>(namespace: NetworkNamespace | undefined, run: () => T): T {
   return namespace === undefined ? run() : namespace.run(run);
 }
 
+export interface LegacyReading {
+  /** The calling thread's own when absent. */
+  readonly namespace?: NetworkNamespace;
+  /** Both when absent. */
+  readonly families?: readonly XtFamily[];
+  /** A table that is larger is not read at all. */
+  readonly mostBytes?: number;
+}
+
 /**
- * Every iptables-legacy table of the namespace (the calling thread's own when absent), as nf_tables would have it.
- * Handles are 0 for tables and chains; a rule's is its number in the table.
- * @throws SystemError EPERM without privilege over the namespace
+ * Every iptables-legacy table of the namespace, as nf_tables would have it. Handles are 0 for tables and chains; a rule's is
+ * its number in the table.
+ * @throws SystemError EPERM without privilege over the namespace, EFBIG when a table is larger than `mostBytes`
  */
-export function readLegacyTables(
-  namespace?: NetworkNamespace,
-  families: readonly XtFamily[] = ["ip", "ip6"],
-): Table[] {
+export function readLegacyTables(reading: LegacyReading = {}): Table[] {
+  const { namespace, families = ["ip", "ip6"], mostBytes } = reading;
   return families.flatMap((family) => {
     const names = legacyTableNames(family, namespace).sort(byTableOrder);
-    const blocks = readLegacyBlocks(family, names, namespace);
+    const blocks = readLegacyBlocks(family, names, namespace, mostBytes);
     return blocks.map(({ name, info, entries }) => readLegacyTable(family, name, info, entries));
   });
 }
@@ -58,12 +66,13 @@ export function readLegacyBlocks(
   family: XtFamily,
   names: readonly string[],
   namespace?: NetworkNamespace,
+  mostBytes = Infinity,
 ): LegacyBlock[] {
   if (names.length === 0) return [];
   const isIpv4 = family === "ip";
   const fd = inside(namespace, () => socket(isIpv4 ? AF_INET : AF_INET6, SOCK_RAW, IP_PROTOCOL.raw));
   try {
-    return names.map((name) => ({ name, ...readBlock(fd, isIpv4 ? SOL_IP : SOL_IPV6, name) }));
+    return names.map((name) => ({ name, ...readBlock(fd, isIpv4 ? SOL_IP : SOL_IPV6, name, mostBytes) }));
   } finally {
     close(fd);
   }
@@ -74,9 +83,10 @@ function byTableOrder(a: string, b: string): number {
   return place(a) - place(b);
 }
 
-function readBlock(fd: number, level: number, name: string): Omit<LegacyBlock, "name"> {
+function readBlock(fd: number, level: number, name: string, mostBytes: number): Omit<LegacyBlock, "name"> {
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
     const info = readInfo(fd, level, name);
+    if (info.size > mostBytes) throw tooLong("getsockopt", mostBytes);
     const block = new Uint8Array(ENTRIES_START + info.size);
     block.set(encodeUtf8(name));
     new DataView(block.buffer).setUint32(NAME_BYTES, info.size, true);

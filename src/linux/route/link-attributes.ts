@@ -249,7 +249,7 @@ export const RTM_DELLINK = {
 const stateInfo = new AttributeSet(
   () => ({
     info: tagged("IFLA_INFO_KIND", 1, "IFLA_INFO_DATA", 2, {
-      bridge: bridgeAttributes.only("vlanFiltering"),
+      bridge: bridgeAttributes.only("vlanFiltering", "defaultVlan"),
     }),
     port: tagged("IFLA_INFO_SLAVE_KIND", 4, "IFLA_INFO_SLAVE_DATA", 5, {
       bridge: bridgePortAttributes.only("state"),

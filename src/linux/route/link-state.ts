@@ -3,7 +3,8 @@ import type { MessageOf } from "../netlink/message.ts";
 import { portStates, type BridgeDetails, type BridgePort } from "./bridge.ts";
 import { flagNames } from "./constants.ts";
 import type { Ipv4State, Ipv6State } from "./interface-settings.ts";
-import type { RTM_NEWLINK_STATE } from "./link-attributes.ts";
+import type { bridgeAttributes, RTM_NEWLINK_STATE } from "./link-attributes.ts";
+import type { AttributesOf } from "../netlink/attributes.ts";
 import { LINK_FLAGS, operationalStates } from "./link-names.ts";
 import type { Link } from "./link.ts";
 import { present } from "../../present.ts";
@@ -25,7 +26,7 @@ export type LinkState = Pick<
 > & {
   readonly ipv4?: Ipv4State;
   readonly ipv6?: Ipv6State;
-  readonly bridge?: Pick<BridgeDetails, "vlanFiltering">;
+  readonly bridge?: Pick<BridgeDetails, "vlanFiltering" | "defaultVlan">;
   readonly port?: Pick<BridgePort, "state">;
 };
 
@@ -47,7 +48,14 @@ export function linkStateOf({ header, attributes: a }: MessageOf<typeof RTM_NEWL
     linkNamespaceId: a.linkNamespaceId,
     ipv4: a.afSpec?.inet?.settings,
     ipv6: a.afSpec?.inet6?.settings,
-    bridge: info?.kind === "bridge" ? { vlanFiltering: info.data.vlanFiltering === 1 } : undefined,
+    bridge: info?.kind === "bridge" ? bridgeStateOf(info.data) : undefined,
     port: port?.kind === "bridge" ? { state: portStates.nameOf(port.data.state ?? 0) } : undefined,
   });
 }
+
+function bridgeStateOf({ vlanFiltering, defaultVlan }: BridgeData): LinkState["bridge"] {
+  const filters = vlanFiltering === 1;
+  return defaultVlan === undefined ? { vlanFiltering: filters } : { vlanFiltering: filters, defaultVlan };
+}
+
+type BridgeData = Pick<AttributesOf<typeof bridgeAttributes>, "vlanFiltering" | "defaultVlan">;

@@ -7,6 +7,7 @@ import * as libc from "../../kernel/libc.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import { PacketTap, type CapturedPacket } from "../../kernel/packet-socket.ts";
 import { packetTest, type PacketMatch } from "../../linux/packet/filter.ts";
+import { NETLINK_NETFILTER } from "../../kernel/netlink/transport.ts";
 import { counterGrowth, networkCounters, type Counters } from "../../kernel/procfs.ts";
 import { Rtnetlink } from "../../kernel/route/rtnetlink.ts";
 import type {
@@ -35,6 +36,7 @@ import { portsOfFailure } from "./local-ports.ts";
 import { RuleTrace } from "./rule-trace.ts";
 import { surveyTranslated } from "./survey.ts";
 import { neighbourFilter, portsFilter, tapFilter } from "./tap-filter.ts";
+import { podSocket } from "../../pods/pod-socket.ts";
 import { present } from "../../present.ts";
 
 export interface CollectOptions {
@@ -130,7 +132,7 @@ class Instruments implements Disposable {
       const openedAt = performance.now();
       this.#tryOpen(
         "rules of the pod",
-        () => RuleTrace.open(pod, flow),
+        () => RuleTrace.open(pod, flow, podSocket(NETLINK_NETFILTER, { namespace: pod })),
         (trace) => (this.#ruleTraces.pod = trace),
       );
       if (node !== undefined) {

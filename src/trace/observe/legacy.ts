@@ -8,7 +8,7 @@ import type { LegacyGrowth } from "../evidence.ts";
 
 /** The rules and policies of every table that exists, in the order of the tables. */
 export function readLegacyCounters(namespace: NetworkNamespace, family: IpFamily): LegacyGrowth[] {
-  return readLegacyTables(namespace, [family === 4 ? "ip" : "ip6"]).flatMap(countersOf);
+  return readLegacyTables({ namespace, families: [family === 4 ? "ip" : "ip6"] }).flatMap(countersOf);
 }
 
 function countersOf(table: Table): LegacyGrowth[] {

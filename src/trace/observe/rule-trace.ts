@@ -15,6 +15,7 @@ import {
   type Expressions,
 } from "../../linux/nftables/commands.ts";
 import { NftMonitor, type TraceEvent } from "../../kernel/nftables/events.ts";
+import type { NetlinkTransport } from "../../kernel/netlink/transport.ts";
 import { Nftables } from "../../kernel/nftables/nftables.ts";
 import { limit, match, setNftrace } from "../../linux/nftables/rule-builder.ts";
 import type { Family, Table, TableRef } from "../../linux/nftables/ruleset.ts";
@@ -45,14 +46,20 @@ export class RuleTrace implements Disposable {
   ) {}
 
   /**
+   * @param reader the socket over which the rules are read, closed here; an ordinary one when absent
    * @returns undefined when there is no rule in the namespace that could be met: nothing is touched then
    * @throws NetlinkError, SystemError when the kernel refuses, e.g. EPERM
    */
-  static open(namespace: NetworkNamespace, flow: FlowPattern): RuleTrace | undefined {
+  static open(
+    namespace: NetworkNamespace,
+    flow: FlowPattern,
+    reader?: NetlinkTransport,
+  ): RuleTrace | undefined {
     const nftables = Nftables.open(namespace);
     let monitor: NftMonitor | undefined;
     try {
-      const all = nftables.ruleset().tables;
+      using reading = reader === undefined ? undefined : new Nftables(reader);
+      const all = (reading ?? nftables).ruleset().tables;
       removeLeftovers(nftables, all);
       const ruleset = all.filter((table) => !table.name.startsWith(TABLE_PREFIX));
       const families = tracedFamilies(ruleset);

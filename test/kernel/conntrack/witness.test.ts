@@ -64,8 +64,8 @@ describe("listing", () => {
       ] as const) {
         await connectOnce(() => pod.run(() => Bun.connect({ hostname, port, socket: CLIENT })), port !== 21);
       }
-      ask(pod, ["ping", "-c1", "-W2", "198.51.100.80"]);
-      ask(pod, ["ping", "-c1", "-W2", "2001:db8::1"]);
+      ask(pod, ["ping", "-c1", "-W5", "198.51.100.80"]);
+      ask(pod, ["ping", "-c1", "-W5", "2001:db8::1"]);
     } finally {
       for (const one of [server, ftp, server6]) one.stop(true);
     }

@@ -25,7 +25,7 @@ for (const [file, program, family] of [
   testWith(["root", program])(`${file}: the same text as ${program}-save -c`, () => {
     const namespace = freshNamespace();
     ask(namespace, [`${program}-restore`], iptablesRules(file));
-    const tables = readLegacyTables(namespace, [family]);
+    const tables = readLegacyTables({ namespace, families: [family] });
     expect(tables.flatMap((table) => table.chains).flatMap((chain) => chain.rules).length).toBeGreaterThan(
       20,
     );
@@ -39,7 +39,7 @@ testWith(["root", "iptables-legacy", "ping"])("counters of rules and policies", 
   ask(namespace, ["iptables-legacy", "-A", "INPUT", "-p", "icmp", "-i", "lo"]);
   ask(namespace, ["iptables-legacy", "-P", "FORWARD", "DROP"]);
   ask(namespace, ["ping", "-c", "3", "-i", "0.01", "127.0.0.1"]);
-  const [filter] = readLegacyTables(namespace);
+  const [filter] = readLegacyTables({ namespace });
   const input = filter!.chains.find((chain) => chain.name === "INPUT")!;
   expect(input.rules[0]!.expressions).toContainEqual({ kind: "counter", packets: 6, bytes: 504 });
   expect(input.counter).toEqual({ packets: 6, bytes: 504 });
@@ -48,8 +48,8 @@ testWith(["root", "iptables-legacy", "ping"])("counters of rules and policies", 
 
 testWith(["root"])("reading makes no table: where there is none, none is there afterwards", () => {
   const namespace = freshNamespace();
-  expect(readLegacyTables(namespace)).toEqual([]);
-  expect(readLegacyTables(namespace)).toEqual([]);
+  expect(readLegacyTables({ namespace })).toEqual([]);
+  expect(readLegacyTables({ namespace })).toEqual([]);
 });
 
 test("a block of anything ends in a table or a DecodeError", () => {

@@ -104,7 +104,7 @@ function refuseRules(
   doing: string,
 ): void {
   using nftables = Nftables.open(namespace);
-  const tables = [...nftables.ruleset().tables, ...readLegacyTables(namespace)];
+  const tables = [...nftables.ruleset().tables, ...readLegacyTables({ namespace })];
   const early = tables.flatMap(earlyChains);
   if (early.length === 0) return;
   const ipsets = early.some(({ table }) => isIptablesTable(table)) ? listIpsets(namespace) : [];
