@@ -7,7 +7,7 @@ import { isUserNamespace } from "../../scripts/isolation.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 
 /** Longest that any program in a test may run. */
-const TIMEOUT_MS = 100_000;
+const TIMEOUT_MS = 150_000;
 
 export interface Ran {
   readonly exitCode: number;
