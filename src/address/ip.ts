@@ -127,7 +127,7 @@ function ipv6Text(bytes: Uint8Array, start: number): string {
   return text;
 }
 
-const HEX_DIGITS = "0123456789abcdef";
+export const HEX_DIGITS = "0123456789abcdef";
 
 /** Number.toString(16) of a group; a dump of routes asks for thousands, and a call into the runtime is dear. */
 function hexGroup(group: number): string {

@@ -8,6 +8,7 @@
  * Touches: marked rules in DOCKER-USER, ufw, firewalld and FORWARD, by those products' own programs;
  *   /run/wayout/admission.
  */
+import { ROOTS_RUN_DIRECTORY } from "../kernel/run-directory.ts";
 import { isDefaultCidr } from "../address/ip.ts";
 import { messageOf } from "../error.ts";
 import { makeDirectory, readTextIfThere, removeFile, removeIfEmpty } from "../kernel/file.ts";
@@ -20,7 +21,7 @@ import { DOCKER_USER, FORWARD, IptablesDoor } from "./iptables-door.ts";
 import { programsOf, type RunProgram } from "./program.ts";
 import { UfwDoor } from "./ufw-door.ts";
 
-const DIRECTORY = "/run/wayout/admission";
+const DIRECTORY = `${ROOTS_RUN_DIRECTORY}/admission`;
 
 /** Who shall be let through, and where. */
 export interface AdmissionWish {

@@ -18,8 +18,7 @@ export function diagnoseAnywhere(snapshot: Snapshot, pod: PodState): Diagnosis {
   if (has(6) && !has(4) && !lostAddress(first)) return ofEveryLeg(diagnose(snapshot, pod, ANYWHERE[6]));
   // Without an own way out over IPv6 neither the pod, nor its record, nor its node promises one.
   const isGiven6 = has(6) ? hasDefault6(pod.state?.routes) : isPromised6(pod);
-  // One that lost its own still has the address that came with it.
-  if (!isGiven6 || !(hasDefault6(snapshot.node.routes) || hasGlobal6(snapshot))) return first;
+  if (!isGiven6 || !nodeHas6(snapshot)) return first;
   const second = ofEveryLeg(diagnose(snapshot, pod, ANYWHERE[6]));
   return merged(first, isInternalOnly(second) ? unimportant(second) : second);
 }
@@ -52,6 +51,19 @@ function lostAddress({ findings }: Diagnosis): boolean {
 
 function isPromised6({ expected }: PodState): boolean {
   return expected?.addresses.some((cidr) => familyOf(cidr) === 6) === true;
+}
+
+const nodesWith6 = new WeakMap<Snapshot, boolean>();
+
+/** Whether the node has a way out over IPv6, or lost it; the same for each of its pods. */
+function nodeHas6(snapshot: Snapshot): boolean {
+  let has = nodesWith6.get(snapshot);
+  if (has === undefined) {
+    // One that lost its own still has the address that came with it.
+    has = hasDefault6(snapshot.node.routes) || hasGlobal6(snapshot);
+    nodesWith6.set(snapshot, has);
+  }
+  return has;
 }
 
 function hasDefault6(routes: Snapshot["node"]["routes"] | undefined): boolean {

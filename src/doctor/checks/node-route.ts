@@ -1,4 +1,5 @@
 /** Does the node know a way out, and does it use it for the pod? */
+import { KERNEL_RULE } from "../../linux/route/rule.ts";
 import type { Route } from "../../linux/route/route.ts";
 import { command } from "../../text/command.ts";
 import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
@@ -79,8 +80,8 @@ function rulesMissing(context: CheckContext): Finding[] {
   const own = context.snapshot.node.rules.filter((rule) => rule.family === family);
   if (own.length === 0 && context.snapshot.missing.some((one) => one.what === "rules")) return [];
   const wanted: readonly (readonly [number, number])[] = [
-    [0, RT_TABLE.local],
-    [32766, RT_TABLE.main],
+    [KERNEL_RULE.local, RT_TABLE.local],
+    [KERNEL_RULE.main, RT_TABLE.main],
   ];
   const missing = wanted.filter(
     ([, table]) =>

@@ -1,4 +1,5 @@
 /** Will large packets get through as well as small ones? */
+import { chainText } from "../../linux/nftables/text/place.ts";
 import { command } from "../../text/command.ts";
 import { deafToTheNode } from "../too-large-message.ts";
 import { finding, type Check, type CheckContext } from "../check.ts";
@@ -78,7 +79,7 @@ function clampsMss(context: CheckContext): string | undefined {
             (one.kind === "exthdr" && one.sreg !== undefined && one.type === 2) ||
             (one.kind === "target" && one.name === "TCPMSS"),
         );
-        if (clamps) return `${table.family} ${table.name} ${chain.name} sets the maximum segment size`;
+        if (clamps) return `${chainText(table, chain)} sets the maximum segment size`;
       }
     }
   }
