@@ -27,6 +27,7 @@ import {
 } from "./filter-cure.ts";
 import { TCP_LOOSE } from "../predict/statements.ts";
 import { onCondition } from "./filter-condition.ts";
+import { otherSenders } from "./other-senders.ts";
 import { failingBranches } from "./branches.ts";
 import { ipsecDrops } from "./ipsec.ts";
 import { invalid } from "./invalid.ts";
@@ -52,6 +53,7 @@ export const filter: Check = {
     "filter-unknown",
     "filter-by-content",
     "filter-by-time",
+    "other-senders-fail",
     "branch-fails",
     "private-destination-outside",
     "invalid-dropped",
@@ -62,6 +64,7 @@ export const filter: Check = {
     ...ipsecDrops(context),
     ...withoutServers(context),
     ...unknown(context),
+    ...otherSenders(context),
     ...invalid(context),
   ],
 };

@@ -11,7 +11,8 @@ import type { Stop } from "../predict/path.ts";
 import { policyRuleText } from "../predict/rule-selector.ts";
 import type { NodeView } from "../predict/view.ts";
 import { linkText } from "../wording.ts";
-import { deletePolicyRule } from "./captured.ts";
+import { markEvidence, ownWay, pastRules } from "./captured.ts";
+import { ownerOfPolicyRule } from "../../rules/owner.ts";
 import { deleteRoute } from "./route-fix.ts";
 
 const OWNER = "the node's routing";
@@ -79,11 +80,15 @@ export function noRoute(context: CheckContext): Finding[] {
       const text = stop.route === undefined ? policyRuleText(stop.rule!) : routeText(stop.route, links);
       return finding("node-route-refused", {
         text: `${stop.route === undefined ? "rule" : "route"} “${text}” of the node refuses ${stop.destination}`,
-        owner: OWNER,
-        evidence: [asked, { source: stop.route === undefined ? `${ip} rule` : `${ip} route`, value: text }],
+        owner: (stop.rule === undefined ? undefined : ownerOfPolicyRule(stop.rule)) ?? OWNER,
+        evidence: [
+          asked,
+          { source: stop.route === undefined ? `${ip} rule` : `${ip} route`, value: text },
+          ...markEvidence(context.path, stop.rule),
+        ],
         consequence: "packets from the pods to this destination end here",
         ...(stop.route === undefined
-          ? { fix: deletePolicyRule(context, stop.rule!) }
+          ? { fix: pastRules(context, [stop.rule!]), advice: ownWay(context, stop.rule!) }
           : deleteRoute(context, "node", stop.route)),
       });
     });
