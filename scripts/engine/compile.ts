@@ -13,12 +13,12 @@ const ENGINE_UNITS = ["dtoa.c", "libregexp.c", "libunicode.c"];
 const SHIM_UNITS = ["calls.c", "digest.c", "heap.c", "image.c", "main.c", "process.c", "text.c"];
 
 /**
- * What upstream compiles it with (-fwrapv, -funsigned-char), and what makes a mistake of memory harder to use: checks of
+ * What upstream compiles it with (-O3, -fwrapv, -funsigned-char), and what makes a mistake of memory harder to use: checks of
  * the stack and of copies, tables of addresses that are read-only before anything runs. It is no position-independent
  * program: the image holds the addresses of its functions.
  */
 const FLAGS = [
-  "-O2",
+  "-O3",
   "-std=gnu11",
   "-D_GNU_SOURCE",
   "-DQUICKJS_NG_BUILD",

@@ -18,9 +18,11 @@ export class AddressError extends Error {
     readonly text: string,
     problem: string,
   ) {
-    super(`"${text}" ${problem}`);
+    super(`"${text.length > MOST_QUOTED ? `${text.slice(0, MOST_QUOTED)}…` : text}" ${problem}`);
   }
 }
+/** No prefix is as long; what is no address at all may be megabytes. */
+const MOST_QUOTED = 80;
 
 /** Four bytes, or undefined when the text is not four decimal octets without leading zeros. */
 function parseIpv4(text: string): Uint8Array | undefined {
@@ -125,7 +127,7 @@ function ipv6Text(bytes: Uint8Array, start: number): string {
   return text;
 }
 
-const HEX_DIGITS = "0123456789abcdef";
+export const HEX_DIGITS = "0123456789abcdef";
 
 /** Number.toString(16) of a group; a dump of routes asks for thousands, and a call into the runtime is dear. */
 function hexGroup(group: number): string {

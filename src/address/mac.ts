@@ -1,4 +1,4 @@
-import { AddressError } from "./ip.ts";
+import { AddressError, HEX_DIGITS } from "./ip.ts";
 
 /** Six bytes of `02:00:00:00:00:01`. @throws AddressError */
 export function macBytes(text: string): Uint8Array {
@@ -9,8 +9,6 @@ export function macBytes(text: string): Uint8Array {
   for (let i = 0; i < 6; i++) bytes[i] = Number.parseInt(text.slice(3 * i, 3 * i + 2), 16);
   return bytes;
 }
-
-const HEX_DIGITS = "0123456789abcdef";
 
 /** Lower-case text of a link-layer address of any length, as Linux prints it. */
 export function macText(bytes: Uint8Array, start = 0, end = bytes.length): string {

@@ -8,6 +8,7 @@
  * Touches: marked rules in DOCKER-USER, ufw, firewalld and FORWARD, by those products' own programs;
  *   /run/wayout/admission.
  */
+import { runDirectory } from "../kernel/run-directory.ts";
 import { isDefaultCidr } from "../address/ip.ts";
 import { messageOf } from "../error.ts";
 import { makeDirectory, readTextIfThere, removeFile, removeIfEmpty } from "../kernel/file.ts";
@@ -19,8 +20,6 @@ import { FirewalldDoor } from "./firewalld-door.ts";
 import { DOCKER_USER, FORWARD, IptablesDoor } from "./iptables-door.ts";
 import { programsOf, type RunProgram } from "./program.ts";
 import { UfwDoor } from "./ufw-door.ts";
-
-const DIRECTORY = "/run/wayout/admission";
 
 /** Who shall be let through, and where. */
 export interface AdmissionWish {
@@ -52,6 +51,7 @@ export interface AdmissionOutcome {
 type OpenDoors = Partial<Record<AdmissionDoor, readonly string[]>>;
 
 export class Admission {
+  readonly #directory = `${runDirectory()}/admission`;
   readonly #path: string;
   readonly #run: RunProgram;
 
@@ -59,7 +59,7 @@ export class Admission {
     private readonly node: NetworkNamespace,
     run = programsOf(node),
   ) {
-    this.#path = `${DIRECTORY}/${node.cookie}.json`;
+    this.#path = `${this.#directory}/${node.cookie}.json`;
     this.#run = run;
   }
 
@@ -125,10 +125,10 @@ export class Admission {
     const record: OpenDoors = cidrs === undefined ? others : { ...others, [door]: cidrs };
     if (Object.keys(record).length === 0) {
       removeFile(this.#path);
-      removeIfEmpty(DIRECTORY);
+      removeIfEmpty(this.#directory);
       return;
     }
-    makeDirectory(DIRECTORY, 0o755);
+    makeDirectory(this.#directory, 0o755);
     replaceFile(this.#path, JSON.stringify(record), 0o600);
   }
 }

@@ -3,9 +3,10 @@
  * be read. A bad file never takes away what a good one said.
  */
 import { DEFAULT_BACKEND } from "../nat/backends/backends.ts";
-import { readdirSync, readFileSync, statSync, watch, type FSWatcher } from "node:fs";
+import { readdirSync, watch, type FSWatcher } from "node:fs";
 import { dirname, join } from "node:path";
 import { codeOf, messageOf } from "../error.ts";
+import { readSettings } from "../kernel/settings-file.ts";
 import type { PolicyWish } from "./desired.ts";
 import { readMasqFiles, type MasqFile } from "../policy/dialects/ip-masq-agent.ts";
 import { parsePolicy } from "../policy/policy-file.ts";
@@ -36,8 +37,6 @@ export interface PolicyText {
 const LOOK_EVERY_MS = 1_000;
 /** Writers write more than once. */
 const SETTLE_MS = 20;
-/** A policy is no larger; more is a mistake, or an attack. */
-const MOST_BYTES = 4 * 1024 * 1024;
 const MOST_FILES = 100;
 
 export class PolicySource {
@@ -156,11 +155,7 @@ function filesOf({ dialect, path }: PolicyPlace): MasqFile[] {
 /** undefined: there is none. */
 function textOf(path: string): string | undefined {
   try {
-    const about = statSync(path);
-    if (!about.isFile()) throw new Error(`${path} is no regular file`);
-    if (about.size > MOST_BYTES)
-      throw new Error(`${path} has ${about.size} bytes; at most ${MOST_BYTES} are read`);
-    return readFileSync(path, "utf8");
+    return readSettings(path);
   } catch (error) {
     if (codeOf(error) === "ENOENT") return undefined;
     throw error;

@@ -1,12 +1,25 @@
 /** The secret by which programs prove that they may ask: in a file that only its owner reads, never in an address. */
-import { closeSync, fstatSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fstatSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { constants } from "node:fs";
 import { dirname } from "node:path";
 import { codeOf, messageOf, WayoutError } from "../error.ts";
+import { BESIDE } from "../naming/names.ts";
 import { present } from "../present.ts";
 
 export const TOKEN_PATH = "/var/lib/wayout/token";
 const TOKEN_BYTES = 32;
+/** Of the file, white space included. */
+const MOST_BYTES = 4096;
 
 /**
  * Reads the token, or makes one where there is no file.
@@ -24,27 +37,31 @@ export function readToken(path: string): string {
 /** undefined when there is one already. */
 function make(path: string): string | undefined {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
-  let fd: number;
+  if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) return undefined;
+  const token = Buffer.from(crypto.getRandomValues(new Uint8Array(TOKEN_BYTES))).toString("hex");
+  // Whole or not at all, whatever ends us or fills the disk: half a token would be refused at every start.
+  const beside = `${path}${BESIDE}${process.pid}`;
+  rmSync(beside, { force: true });
   try {
-    fd = openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+    writeFileSync(beside, `${token}\n`, { flag: "wx", mode: 0o600, flush: true });
+    linkSync(beside, path);
+    return token;
   } catch (error) {
     if (codeOf(error) === "EEXIST") return undefined;
     throw error;
-  }
-  try {
-    const token = Buffer.from(crypto.getRandomValues(new Uint8Array(TOKEN_BYTES))).toString("hex");
-    writeSync(fd, `${token}\n`);
-    return token;
   } finally {
-    closeSync(fd);
+    rmSync(beside, { force: true });
   }
 }
 
 function read(path: string): string {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  // A FIFO that nobody writes to would be waited for.
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
-    const { mode, uid } = fstatSync(fd);
+    const about = fstatSync(fd);
+    const { mode, uid, size } = about;
+    if (!about.isFile()) throw bad(path, "it is no regular file");
+    if (size > MOST_BYTES) throw bad(path, `it has ${size} bytes; a token has at most 512`);
     if ((mode & 0o077) !== 0 || uid !== process.geteuid!()) {
       throw bad(path, `others may read it (mode ${(mode & 0o777).toString(8)}, owner ${uid})`);
     }

@@ -56,6 +56,8 @@ function isKernelsRule(words: readonly string[]): boolean {
 function takesDefault(words: readonly string[], isFlush: boolean): boolean {
   const [first = "", second = ""] = words;
   if (REFUSING.has(first)) return false;
+  // What was learned beside the routes, and no route.
+  if (isFlush && first === "cache" && second === "") return false;
   const rest = first === "unicast" || first === "to" ? second : first;
   // What is flushed by its table or its link takes every route of that.
   return DEFAULT.has(rest) || (isFlush && !/[./:]/.test(rest));

@@ -24,7 +24,7 @@ Examples:
   wayout attach blue --create            make it first
   wayout attach blue --snat 203.0.113.9  leave with this address instead of the interface's own
   wayout attach /proc/4711/ns/net        the namespace of a process
-  ip netns exec blue curl -I http://…    out of it`;
+  ip netns exec blue curl -I http://…    a command in it`;
 
 interface AttachOptions {
   readonly create?: true;

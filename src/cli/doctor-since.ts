@@ -3,10 +3,9 @@ import { byCulprit } from "../agent/culprit.ts";
 import type { StoredEvent } from "../agent/journal/journal.ts";
 import type { Diagnosis } from "../doctor/diagnose.ts";
 import { agentsEvents } from "./agent-history.ts";
-import { momentText } from "./moment.ts";
+import { DAY_MS, momentText } from "./moment.ts";
 import { note } from "./output.ts";
 
-const DAY_MS = 86_400_000;
 const MOST_EVENTS = 1_000;
 
 /** Notes the newest loss of those that are broken now; nothing without an agent, or when it noted none. */

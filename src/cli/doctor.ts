@@ -63,7 +63,7 @@ export function doctorCommand(): Command {
     )
     .option(
       "--journal <file>",
-      `for --at: a journal to read instead of asking the agent; without either ${JOURNAL_PATH}`,
+      `for --at: a journal to read instead of asking the agent; default where no agent runs: ${JOURNAL_PATH}`,
     )
     .option("--no-probe", "send nothing, predict only")
     .option(

@@ -13,6 +13,7 @@ import {
   bootValue,
   persistSettings,
   readSysctlFiles,
+  SYSCTL_FILE,
   type BootValue,
   type Persisted,
 } from "../forwarding/persistence.ts";
@@ -30,7 +31,7 @@ the node. IPv4 and IPv6 have a switch each.
 Examples:
   wayout forwarding show                    is it on? and after the next boot?
   sudo wayout forwarding enable             switch both on, until the next boot
-  sudo wayout forwarding enable --persist   and keep it, in /etc/sysctl.d/90-wayout.conf`;
+  sudo wayout forwarding enable --persist   and keep it, in ${SYSCTL_FILE}`;
 
 /** `wayout forwarding show` and `enable`. */
 export function forwardingCommand(): Command {
@@ -144,7 +145,7 @@ function enableCommand(): Command {
     .description("switch forwarding on (both families, or those named)")
     .option("--ipv4", "IPv4 only")
     .option("--ipv6", "IPv6 only")
-    .option("--persist", "also after the next boot: writes /etc/sysctl.d/90-wayout.conf")
+    .option("--persist", `also after the next boot: writes ${SYSCTL_FILE}`)
     .addOption(namespaceOption())
     .option("--root <directory>", "with --persist: write below this directory", "")
     .option("--json", "one JSON value")

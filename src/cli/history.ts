@@ -38,7 +38,7 @@ export function historyCommand(): Command {
     .option("--until <time>", "until this time")
     .option(
       "--journal <file>",
-      `a journal to read instead of asking the agent; without either ${JOURNAL_PATH}`,
+      `a journal to read instead of asking the agent; default where no agent runs: ${JOURNAL_PATH}`,
     )
     .option("--json", "one JSON value")
     .addHelpText("after", HELP)

@@ -19,7 +19,7 @@ leaves nothing behind. It runs as root, and as an ordinary user where user names
 Examples:
   wayout lab                                                the story, about three seconds
   wayout lab up                                             the same namespaces, to try things in
-  wayout lab exec ns-blue -- curl -s http://api.github.com  out of it
+  wayout lab exec ns-blue -- curl -s http://api.github.com  a command in it
   wayout lab break --list                                   faults to practise on
   wayout lab up --page                                      the same in a browser: make faults there, and see what happens
   wayout lab down`;
@@ -96,7 +96,7 @@ function upText(change: "built" | "was up" | "repaired", wayOut: boolean): strin
   }[change];
   const next =
     wayOut || change === "was up"
-      ? [["wayout lab exec ns-blue -- curl -s http://api.github.com", "out of it"]]
+      ? [["wayout lab exec ns-blue -- curl -s http://api.github.com", "a command in it"]]
       : [
           ["wayout lab exec wayout-node -- wayout forwarding enable", "step 1"],
           ["echo 'sources: [10.0.0.0/24]' | wayout lab exec wayout-node -- wayout nat apply -f -", "step 2"],

@@ -13,7 +13,7 @@ Attachments made by 'wayout attach', and pods that a CNI plugin connected (any p
 /var/lib/cni/results). Each is checked: its namespace, link, address and route, the bridge, forwarding and NAT rules.
 "seen as" is the source its packets have when they leave this machine. Exit code 1 when one of them is broken; then
 'wayout attach NAME' repairs an attachment, and 'wayout doctor NAME' shows the cause. Exit code 3 when the results of a
-runtime may only be read by root: somebody may be left out.`;
+runtime may only be read by root: pods may be missing from the list.`;
 
 /** `wayout list`. */
 export function listCommand(): Command {
@@ -48,7 +48,7 @@ function jsonOf(way: WayOutOfPod) {
   return { ...way, state: stateOf(way), problems: way.problems ?? [] };
 }
 
-/** @param inPart whether somebody may be left out */
+/** @param inPart whether pods may be missing */
 function listText(ways: readonly WayOutOfPod[], inPart: boolean): string {
   if (ways.length === 0 && inPart) return "Of what could be read nothing has a way out.\n";
   if (ways.length === 0) {

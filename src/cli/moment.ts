@@ -2,7 +2,7 @@
 import { WayoutError } from "../error.ts";
 
 const UNIT_MS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-const DAY_MS = UNIT_MS["d"]!;
+export const DAY_MS = UNIT_MS["d"]!;
 
 /**
  * `14:03` or `14:03:20` (the last time that the clock showed it), `10m` (so long ago), or a whole date and time as ISO

@@ -50,8 +50,8 @@ export function traceCommand(): Command {
     .description(
       "send one real packet from a pod and show the nine steps of its way, or where and why it ends",
     )
-    .argument("<pod>", "whose packet")
-    .argument("<destination>", "where to")
+    .argument("<pod>", "the pod that the packet is sent from")
+    .argument("<destination>", "where the packet is sent to")
     .addOption(new Option("--proto <protocol>", "what to send").choices(["tcp", "udp", "icmp"]))
     .option("--port <port>", "destination port (default: 443 for tcp, 53 for udp; with --listen any)")
     .option("--http", "fetch a page once connected")

@@ -4,7 +4,7 @@ import { Fields } from "../ipam/fields.ts";
 import { isExecutable } from "../kernel/file.ts";
 import { decodeUtf8, encodeUtf8 } from "../platform/bytes.ts";
 import { platform } from "#platform";
-import { DelegateError } from "./failure.ts";
+import { CNI_ERROR_CODES, DelegateError } from "./failure.ts";
 import type { CniCommand } from "./call.ts";
 
 /** Longer than any runtime waits for us (the kubelet gives a sandbox 2 to 4 minutes). */
@@ -52,7 +52,7 @@ function delegateError(
   }
   const how = exitCode === null ? `it was ended by signal ${signal ?? "?"}` : `it ended with ${exitCode}`;
   const wrote = output.trim() === "" ? "" : ` and wrote ${JSON.stringify(output.trim().slice(0, 500))}`;
-  return new DelegateError(type, 108, `${how}${wrote}`, undefined);
+  return new DelegateError(type, CNI_ERROR_CODES["delegate-failed"], `${how}${wrote}`, undefined);
 }
 
 /** @throws WayoutError `delegate-failed` */

@@ -41,6 +41,7 @@ export const CNI_ERROR_CODES = {
   "kernel-lacks-feature": 106,
   "no-nftables": 106,
   "no-iptables": 106,
+  "no-ebpf": 106,
   "sysctl-missing": 106,
   "no-privilege": 107,
   "sysctl-read-only": 107,

@@ -5,6 +5,9 @@
 import { prefixFamily } from "../address/ip.ts";
 import { parseCidr, type Cidr } from "../address/cidr.ts";
 import { messageOf, WayoutError } from "../error.ts";
+import { FORWARDING_SYSCTL } from "../forwarding/switches.ts";
+import type { AssignedAddress } from "../ipam/assignment.ts";
+import { requireSettable } from "../kernel/sysctl.ts";
 import { requireSharedRun } from "../kernel/shared-run.ts";
 import type { HeldAddress } from "../linux/route/address.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
@@ -49,7 +52,10 @@ async function status(context: CniContext): Promise<void> {
     throw unavailable(network, error);
   }
   const link = context.node.linkState(bridge);
-  if (link === undefined) return;
+  if (link === undefined) {
+    requireForwarding(configuration, ipam?.samples([]) ?? []);
+    return;
+  }
   if (link.kind !== "bridge") {
     throw unavailable(network, noBridge(bridge, link));
   }
@@ -59,7 +65,10 @@ async function status(context: CniContext): Promise<void> {
   const state = expectedState(context, configuration, ipam, there);
   const lacking = lackingGateways(state, link, there);
   // Without a carrier it has no port that is up: nobody is attached whom a missing rule could hurt.
-  if (link.up && !link.flags.includes("LOWER_UP")) return;
+  if (link.up && !link.flags.includes("LOWER_UP")) {
+    requireForwarding(configuration, ipam?.samples([]) ?? []);
+    return;
+  }
   const problems = forwardingProblems(state.plan.forwarded, holder ?? link);
   if (!link.up) problems.push(bridgeDown(bridge));
   for (const { address, prefixLength } of lacking)
@@ -70,6 +79,19 @@ async function status(context: CniContext): Promise<void> {
     if (drifts.length > 0) problems.push(...natProblems(drifts));
   }
   if (problems.length > 0) await mend(context, state, problems);
+}
+
+/**
+ * Where nobody is attached nothing is switched on.
+ * @throws WayoutError `not-available` where no ADD could switch it on
+ */
+function requireForwarding(configuration: NetworkConfiguration, addresses: readonly AssignedAddress[]): void {
+  const { forwarded } = planAdd(configuration, { addresses, routes: [], dns: {} });
+  try {
+    for (const family of forwarded) requireSettable(undefined, FORWARDING_SYSCTL[family], "1");
+  } catch (error) {
+    throw error instanceof WayoutError ? unavailable(configuration.network, error) : error;
+  }
 }
 
 /** @throws WayoutError `limited-connectivity` with what is wrong, and why it could not be put back */

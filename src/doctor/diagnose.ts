@@ -10,7 +10,7 @@ import { messageOf } from "../error.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import {
   causesOf,
-  CATALOGUE,
+  placeInOrder,
   catalogueEntry,
   ON_THE_WAY,
   READ_FOR,
@@ -192,10 +192,8 @@ function withUnnamed(findings: readonly Finding[], path: Prediction, pod: string
   ];
 }
 
-const ORDER = new Map(Object.keys(CATALOGUE).map((code, index) => [code, index]));
-
 function inOrder(findings: readonly Finding[]): Finding[] {
-  const rank = (one: Finding): number => (one.stopsTraffic ? 0 : 1000) + (ORDER.get(one.code) ?? 0);
+  const rank = (one: Finding): number => (one.stopsTraffic ? 0 : 1000) + placeInOrder(one.code);
   return findings.toSorted((a, b) => rank(a) - rank(b));
 }
 

@@ -7,7 +7,8 @@ import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { ANYWHERE } from "./anywhere.ts";
 import { diagnose, type ChecklistLine, type Diagnosis, type StepStatus } from "./diagnose.ts";
 import type { Finding } from "./finding.ts";
-import { isDefaultRoute } from "./predict/fib.ts";
+import { hopsOf, isDefaultRoute } from "./predict/fib.ts";
+import { preparedNamespace } from "./predict/walk.ts";
 import { targetText } from "./wording.ts";
 
 /** A pod's way out, whatever families it has. */
@@ -18,8 +19,7 @@ export function diagnoseAnywhere(snapshot: Snapshot, pod: PodState): Diagnosis {
   if (has(6) && !has(4) && !lostAddress(first)) return ofEveryLeg(diagnose(snapshot, pod, ANYWHERE[6]));
   // Without an own way out over IPv6 neither the pod, nor its record, nor its node promises one.
   const isGiven6 = has(6) ? hasDefault6(pod.state?.routes) : isPromised6(pod);
-  // One that lost its own still has the address that came with it.
-  if (!isGiven6 || !(hasDefault6(snapshot.node.routes) || hasGlobal6(snapshot))) return first;
+  if (!isGiven6 || !nodeHas6(snapshot)) return first;
   const second = ofEveryLeg(diagnose(snapshot, pod, ANYWHERE[6]));
   return merged(first, isInternalOnly(second) ? unimportant(second) : second);
 }
@@ -54,6 +54,19 @@ function isPromised6({ expected }: PodState): boolean {
   return expected?.addresses.some((cidr) => familyOf(cidr) === 6) === true;
 }
 
+const nodesWith6 = new WeakMap<Snapshot, boolean>();
+
+/** Whether the node has a way out over IPv6, or lost it; the same for each of its pods. */
+function nodeHas6(snapshot: Snapshot): boolean {
+  let has = nodesWith6.get(snapshot);
+  if (has === undefined) {
+    // One that lost its own still has the address that came with it.
+    has = hasDefault6(snapshot.node.routes) || hasGlobal6(snapshot) || isSwitchedOff6(snapshot);
+    nodesWith6.set(snapshot, has);
+  }
+  return has;
+}
+
 function hasDefault6(routes: Snapshot["node"]["routes"] | undefined): boolean {
   return routes?.some((one) => one.family === 6 && one.type === "unicast" && isDefaultRoute(one)) === true;
 }
@@ -69,6 +82,18 @@ function hasGlobal6({ node }: Snapshot): boolean {
       !one.flags.includes("permanent") &&
       up.has(one.interface),
   );
+}
+
+/** A node that forwards IPv6, and whose way out has it switched off: with the switch its addresses and routes went. */
+function isSwitchedOff6({ node }: Snapshot): boolean {
+  const { view } = preparedNamespace(node);
+  if (view.sysctl("net.ipv6.conf.all.forwarding") !== 1) return false;
+  const uplinks = new Set(
+    node.routes
+      .filter((one) => one.family === 4 && one.type === "unicast" && isDefaultRoute(one))
+      .flatMap((route) => hopsOf(route).map((hop) => hop.interface)),
+  );
+  return node.links.some(({ index, name }) => uplinks.has(index) && view.conf(6, name, "disable_ipv6") === 1);
 }
 
 /** A unique local source that no rule was ever meant to translate: its IPv6 is for the inside. */

@@ -120,8 +120,12 @@ function answered(diagnosis: Diagnosis, probe: Answered): Diagnosis {
 /** They say nothing of a new flow, as the probe's is, and stand whatever becomes of that. */
 const OF_OLD_FLOWS: ReadonlySet<CauseCode> = new Set<CauseCode>(["flow-outdated", "flow-address-lost"]);
 
-/** What the probe's packet says nothing of: those that carry something, or that are sent at another time. */
-const OF_OTHER_PACKETS: ReadonlySet<CauseCode> = new Set<CauseCode>(["filter-by-content", "filter-by-time"]);
+/** What the probe's packet says nothing of: those that carry something, that are sent at another time, or by others. */
+const OF_OTHER_PACKETS: ReadonlySet<CauseCode> = new Set<CauseCode>([
+  "filter-by-content",
+  "filter-by-time",
+  "other-senders-fail",
+]);
 
 function answerOf(diagnosis: Diagnosis, probe: Answered, address: string, known: boolean): string {
   const { redirected, said } = probe;

@@ -2,7 +2,7 @@
 import { command } from "../text/command.ts";
 import type { CheckContext, Found } from "./check.ts";
 import { routeWords } from "./predict/fib.ts";
-import { IPV6_MIN_MTU } from "./remedy/change.ts";
+import { IPV6_MIN_MTU } from "../linux/link-layer.ts";
 
 /**
  * The link's MTU where that is possible; below what IPv6 needs only the IPv4 route's.

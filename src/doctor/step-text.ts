@@ -5,7 +5,7 @@ import type { StepName } from "../causes/steps.ts";
 import type { CheckContext } from "./check.ts";
 import { askedNameservers } from "../linux/resolv-conf.ts";
 import { containersInRules } from "./checks/housekeeping.ts";
-import { largestPacket } from "./checks/sizes.ts";
+import { largestPacket, learnedSize } from "./checks/sizes.ts";
 import { isAnsweredFor } from "./predict/on-link.ts";
 
 /** `judged`: the text is what was found in order. Otherwise it is the reason why there was nothing to judge. */
@@ -82,7 +82,12 @@ const TEXTS: Readonly<Record<StepName, (context: CheckContext) => StepText>> = {
     const { outLink, pathMtu } = context.path;
     const own = largestPacket(context);
     if (outLink === undefined || pathMtu === undefined || own === undefined) return none(delivered(context));
-    return ok(`packets of up to ${own} bytes, ${outLink.name} takes ${pathMtu}`);
+    const learned = learnedSize(context);
+    const told =
+      learned === undefined || learned.mtu >= own
+        ? `${own} bytes`
+        : `${learned.mtu} bytes (as a router has told the pod), otherwise ${own}`;
+    return ok(`packets of up to ${told}, ${outLink.name} takes ${pathMtu}`);
   },
   dns: nameServerText,
   housekeeping(context) {

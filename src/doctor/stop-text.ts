@@ -1,4 +1,5 @@
 /** Where a packet ends, in half a sentence. */
+import { decisionChain } from "./wording.ts";
 import { virtualServiceText } from "./predict/ipvs.ts";
 import type { Stop } from "./predict/path.ts";
 import { ruleOfOwner } from "./whose.ts";
@@ -38,7 +39,7 @@ export function stopText(stop: Stop): string {
       const verb = stop.stop.kind === "queue" ? "queues" : "drops";
       const { by } = stop.stop;
       const which = by.rule === undefined ? "the policy" : ruleOfOwner(by);
-      return `${which} in ${by.table.family} ${by.table.name} ${by.chain.name} ${verb} it`;
+      return `${which} in ${decisionChain(by)} ${verb} it`;
     }
     case "forwarding-off":
       return `${stop.sysctl} is 0`;

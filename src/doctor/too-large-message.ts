@@ -5,7 +5,7 @@ import type { Finding } from "./finding.ts";
 import { stopOfTooLarge, type Speaker } from "./predict/too-large.ts";
 import { smallerPackets } from "./smaller-packets.ts";
 import { ownerOfDecision } from "./whose.ts";
-import { decisionText } from "./wording.ts";
+import { quotedDecision } from "./wording.ts";
 
 /** The pod's way out is narrower than its link, and what the node says about it does not reach the pod. */
 export function deafToTheNode(context: CheckContext, own: number, pathMtu: number): Finding | undefined {
@@ -36,5 +36,5 @@ export function stopOfItsMessage(
 }
 
 export function ruleName({ stop }: Filtered): string {
-  return `“${decisionText(stop.by)}” in ${stop.by.table.family} ${stop.by.table.name} ${stop.by.chain.name}`;
+  return quotedDecision(stop.by);
 }

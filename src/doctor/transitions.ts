@@ -1,5 +1,5 @@
 /** What changed between two looks at the same pods. */
-import { CATALOGUE } from "../causes/catalogue/all.ts";
+import { placeInOrder } from "../causes/catalogue/all.ts";
 import type { Diagnosis } from "./diagnose.ts";
 import type { Finding } from "./finding.ts";
 
@@ -31,11 +31,13 @@ export function transitions(before: readonly Verdict[], now: readonly Verdict[])
 
 function ofPod(last: Verdict, { pod, findings, healthy, answer }: Verdict): Transition[] {
   const changes: Transition[] = [];
-  const nearest = Math.min(...findings.filter((one) => one.stopsTraffic).map(rank));
+  const nearest = Math.min(
+    ...findings.filter((one) => one.stopsTraffic).map(({ code }) => placeInOrder(code)),
+  );
   for (const one of last.findings) {
     if (isAmong(findings, one, last.findings)) continue;
     // Behind a place where packets end now, nobody can tell that it is better.
-    if (rank(one) < nearest) changes.push({ kind: "mended", pod, text: `no more: ${one.text}` });
+    if (placeInOrder(one.code) < nearest) changes.push({ kind: "mended", pod, text: `no more: ${one.text}` });
   }
   for (const one of findings) {
     if (isAmong(last.findings, one, findings)) continue;
@@ -43,13 +45,6 @@ function ofPod(last: Verdict, { pod, findings, healthy, answer }: Verdict): Tran
   }
   if (healthy && !last.healthy) changes.push({ kind: "mended", pod, text: answer });
   return changes;
-}
-
-const ORDER = new Map(Object.keys(CATALOGUE).map((code, index) => [code, index]));
-
-/** The place on the way at which packets meet it. */
-function rank({ code }: VerdictFinding): number {
-  return ORDER.get(code) ?? 0;
 }
 
 /**

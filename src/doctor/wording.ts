@@ -1,5 +1,6 @@
 /** How objects are written in findings. */
-import { familyOf } from "../address/ip.ts";
+import { chainText, placeText } from "../linux/nftables/text/place.ts";
+import { endText } from "../address/ip.ts";
 import { command, type CommandLine } from "../text/command.ts";
 import type { Link } from "../linux/route/link.ts";
 import type { Rule, Table } from "../linux/nftables/ruleset.ts";
@@ -56,8 +57,17 @@ export function decisionPlace(decision: Decision): string {
     const number = rule === undefined ? "" : ` rule ${ruleNumber(decision)}`;
     return `${legacyProgram(table)} -t ${table.name} ${chain.name}${number}`;
   }
-  const handle = rule === undefined || rule.handle === 0 ? "" : ` handle ${rule.handle}`;
-  return `table ${table.family} ${table.name} chain ${chain.name}${handle}`;
+  return placeText(table, chain, rule);
+}
+
+/** Where it stands, inside a sentence: `ip filter FORWARD`. */
+export function decisionChain({ table, chain }: Decision): string {
+  return chainText(table, chain);
+}
+
+/** `“ct state invalid drop” in ip filter FORWARD`. */
+export function quotedDecision(by: Decision): string {
+  return `“${decisionText(by)}” in ${decisionChain(by)}`;
 }
 
 /** A table of iptables-legacy: nf_tables gives every table of its own a handle. */
@@ -76,10 +86,7 @@ export function ruleNumber({ chain, rule }: Decision): number {
 
 /** `198.51.100.80:443`, as people write it. */
 export function targetText(target: Target): string {
-  if (target.port === 0) return target.address;
-  return familyOf(target.address) === 6
-    ? `[${target.address}]:${target.port}`
-    : `${target.address}:${target.port}`;
+  return endText(target.address, target.port === 0 ? undefined : target.port);
 }
 
 /** A real packet to that very port, over that protocol. */

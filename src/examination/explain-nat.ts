@@ -4,7 +4,7 @@
  */
 import { familyOf, canonicalIp, ipFamily, isIp } from "../address/ip.ts";
 import { ownerOfDecision } from "../doctor/whose.ts";
-import { placeText } from "../doctor/predict/decision.ts";
+import { placeText } from "../linux/nftables/text/place.ts";
 import { predictPath } from "../doctor/predict/predict.ts";
 import type { Diagnosis } from "../doctor/diagnose.ts";
 import { tupleText } from "../doctor/predict/packet.ts";

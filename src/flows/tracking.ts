@@ -1,3 +1,4 @@
+import { chainText } from "../linux/nftables/text/place.ts";
 import { messageOf } from "../error.ts";
 import { legacyTableNames } from "../kernel/iptables-legacy/table-names.ts";
 import type { ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
@@ -68,7 +69,7 @@ export function askingRule(ruleset: Ruleset): string | undefined {
     if (table.flags.includes("dormant")) continue;
     for (const chain of table.chains) {
       if (chain.rules.some((rule) => rule.expressions.some(asks))) {
-        return `${table.family} ${table.name} ${chain.name}`;
+        return chainText(table, chain);
       }
     }
   }

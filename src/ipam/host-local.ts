@@ -156,7 +156,7 @@ export function status({ network, directory, sets }: HostLocalConfiguration): vo
   // Fewer files than addresses in the smallest set: each set has one left. Only otherwise is it worth a closer look.
   if (countFiles(directory) < leastRoom(sets)) return;
   using store = AddressStore.open(directory);
-  const taken = store.reservations().flatMap(({ addresses }) => addresses);
+  const taken = store.occupied();
   const full = sets.find(
     (set) => BigInt(taken.filter((address) => rangeOf(set, address) !== undefined).length) >= capacityOf(set),
   );

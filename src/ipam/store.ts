@@ -84,6 +84,13 @@ export class AddressStore implements Disposable {
     );
   }
 
+  /** Addresses that are not given away: also those of files that make no sense. */
+  occupied(): string[] {
+    return attempt(this.directory, `reading ${this.directory}`, () =>
+      this.addresses().filter((address) => (readOwnerFile(`${this.directory}/${address}`) ?? "") !== ""),
+    );
+  }
+
   /** Addresses whose files name nobody. */
   orphans(): string[] {
     return attempt(this.directory, `reading ${this.directory}`, () =>

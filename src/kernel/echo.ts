@@ -1,9 +1,11 @@
 /** ICMP and ICMPv6 echo (RFC 792, RFC 4443): what ping does, from inside any namespace. */
+import { socketAddress, SOCKADDR_BYTES } from "./inet-socket.ts";
+import { ECHO_REPLY, ECHO_REQUEST } from "../linux/icmp.ts";
 import { internetChecksum } from "../linux/packet/checksum.ts";
 import { icmpProtocol } from "../linux/ip-protocol.ts";
 import { AF_INET, AF_INET6, SOCK_RAW, POLLIN } from "../linux/socket.ts";
 import { closeSync } from "node:fs";
-import { ipBytes, type IpFamily, ipFamily, ipText } from "../address/ip.ts";
+import { type IpFamily, ipFamily, ipText } from "../address/ip.ts";
 import * as libc from "./libc.ts";
 import type { NetworkNamespace } from "./namespace.ts";
 
@@ -44,7 +46,7 @@ export class EchoSocket implements Disposable {
     const domain = family === 6 ? AF_INET6 : AF_INET;
     this.#fd = namespace.run(() => libc.socket(domain, SOCK_RAW, icmpProtocol(family)));
     try {
-      if (source !== undefined) libc.bind(this.#fd, socketAddress(ipBytes(source)));
+      if (source !== undefined) libc.bind(this.#fd, socketAddress({ address: source, port: 0 }));
     } catch (error) {
       closeSync(this.#fd);
       throw error;
@@ -56,7 +58,7 @@ export class EchoSocket implements Disposable {
     libc.sendto(
       this.#fd,
       echoRequest(this.family === 6, this.#identifier),
-      socketAddress(ipBytes(destination)),
+      socketAddress({ address: destination, port: 0 }),
     );
   }
 
@@ -69,7 +71,7 @@ export class EchoSocket implements Disposable {
   replies(): string[] {
     const from: string[] = [];
     const buffer = new Uint8Array(2048);
-    const sender = new Uint8Array(28);
+    const sender = new Uint8Array(SOCKADDR_BYTES[6]);
     const v6 = this.family === 6;
     for (;;) {
       const length = libc.recvfrom(this.#fd, buffer, sender);
@@ -88,7 +90,7 @@ export class EchoSocket implements Disposable {
 function echoRequest(v6: boolean, identifier: number): Uint8Array {
   const packet = new Uint8Array(16);
   const view = new DataView(packet.buffer);
-  packet[0] = v6 ? 128 : 8;
+  packet[0] = ECHO_REQUEST[v6 ? 6 : 4];
   view.setUint16(4, identifier);
   view.setUint16(6, 1);
   if (!v6) view.setUint16(2, internetChecksum(packet));
@@ -100,14 +102,5 @@ function isReply(packet: Uint8Array, v6: boolean, identifier: number): boolean {
   const start = v6 ? 0 : (packet[0]! & 0x0f) * 4;
   if (packet.length < start + 8) return false;
   const view = new DataView(packet.buffer, packet.byteOffset);
-  return packet[start] === (v6 ? 129 : 0) && view.getUint16(start + 4) === identifier;
-}
-
-/** struct sockaddr_in or sockaddr_in6 without a port. */
-function socketAddress(address: Uint8Array): Uint8Array {
-  const v6 = address.length === 16;
-  const bytes = new Uint8Array(v6 ? 28 : 16);
-  new DataView(bytes.buffer).setUint16(0, v6 ? AF_INET6 : AF_INET, true);
-  bytes.set(address, v6 ? 8 : 4);
-  return bytes;
+  return packet[start] === ECHO_REPLY[v6 ? 6 : 4] && view.getUint16(start + 4) === identifier;
 }

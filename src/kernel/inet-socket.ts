@@ -137,10 +137,13 @@ export class InetSocket implements Disposable {
   }
 }
 
+/** sizeof struct sockaddr_in, sockaddr_in6. */
+export const SOCKADDR_BYTES = { 4: 16, 6: 28 } as const;
+
 /** struct sockaddr_in or sockaddr_in6. */
-function socketAddress({ address, port }: SocketAddress): Uint8Array {
+export function socketAddress({ address, port }: SocketAddress): Uint8Array {
   const family = ipFamily(address);
-  const bytes = new Uint8Array(family === 4 ? 16 : 28);
+  const bytes = new Uint8Array(SOCKADDR_BYTES[family]);
   const view = new DataView(bytes.buffer);
   view.setUint16(0, family === 4 ? AF_INET : AF_INET6, true);
   view.setUint16(2, port);

@@ -3,6 +3,7 @@
  * it was before, so that it can be put back.
  */
 import { codeOf, messageOf, WayoutError } from "../error.ts";
+import { access, W_OK } from "./calls.ts";
 import { readText, writeText } from "./file.ts";
 import { sysctlParts } from "../linux/sysctl-name.ts";
 import type { NetworkNamespace } from "./namespace.ts";
@@ -60,6 +61,22 @@ export function writeSysctl(namespace: NetworkNamespace | undefined, name: strin
     throw isMissing(error) ? missing(doing, name) : refusal(doing, name, error);
   }
   return previous;
+}
+
+/**
+ * That a value is there or can be set, without setting it.
+ * @throws WayoutError as writeSysctl does
+ */
+export function requireSettable(namespace: NetworkNamespace | undefined, name: string, value: string): void {
+  const previous = readSysctl(namespace, name);
+  const doing = `setting ${name} = ${value}`;
+  if (previous === undefined) throw missing(doing, name);
+  if (sameValue(previous, value)) return;
+  try {
+    inside(namespace, () => access(sysctlPath(name), W_OK));
+  } catch (error) {
+    throw refusal(doing, name, error);
+  }
 }
 
 /**

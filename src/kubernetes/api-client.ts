@@ -1,7 +1,7 @@
 /** Requests to an API server over `fetch`: one answer, or the lines of a watch. */
 import { messageOf } from "../error.ts";
 import type { ApiAccess } from "./access.ts";
-import { ApiError, statusText } from "./api-error.ts";
+import { ApiError, statusCode, statusText, UnreadableAnswer } from "./api-error.ts";
 import { present } from "../present.ts";
 
 /** Longest until an answer is there, whole. */
@@ -11,6 +11,9 @@ const BEGIN_MS = 15_000;
 /** A Node is 4 kB, with many images a few hundred; a page of them is no larger than this. */
 const MOST_LINE_BYTES = 8 * 1024 * 1024;
 const MOST_ANSWER_BYTES = 256 * 1024 * 1024;
+const MOST_REFUSAL_BYTES = 1024 * 1024;
+/** Characters of a refusal that are told. */
+const MOST_SAID = 500;
 
 export interface ApiRequest {
   readonly method?: "GET" | "POST" | "PATCH";
@@ -35,9 +38,7 @@ export class ApiClient {
     const signal = AbortSignal.timeout(ANSWER_MS);
     const response = await this.#send(path, request, signal, doing);
     try {
-      const length = Number(response.headers.get("content-length") ?? 0);
-      if (length > MOST_ANSWER_BYTES) throw new Error(`the answer has ${length} bytes`);
-      return await response.json();
+      return JSON.parse(await textOf(response, MOST_ANSWER_BYTES)) as unknown;
     } catch (error) {
       throw new ApiError(doing, undefined, `the answer cannot be read: ${messageOf(error)}`);
     }
@@ -66,8 +67,9 @@ export class ApiClient {
         timer = setTimeout(() => silence.abort(), idleMs);
         const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
         rest = parts.pop()!;
-        if (rest.length > MOST_LINE_BYTES) throw new Error(`a line is longer than ${MOST_LINE_BYTES} bytes`);
         for (const line of parts) if (line !== "") yield line;
+        if (rest.length > MOST_LINE_BYTES)
+          throw new UnreadableAnswer(doing, `a line is longer than ${MOST_LINE_BYTES} bytes`);
       }
     } catch (error) {
       if (error instanceof ApiError) throw error;
@@ -113,17 +115,31 @@ async function* chunksOf(response: Response): AsyncGenerator<Uint8Array> {
   for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) yield chunk;
 }
 
+/** The whole answer, unless it is longer than anything that such an answer is. */
+async function textOf(response: Response, mostBytes: number): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = "";
+  let bytes = 0;
+  for await (const chunk of chunksOf(response)) {
+    bytes += chunk.length;
+    if (bytes > mostBytes) throw new Error(`the answer is longer than ${mostBytes} bytes`);
+    text += decoder.decode(chunk, { stream: true });
+  }
+  return text + decoder.decode();
+}
+
 async function refusal(response: Response, doing: string): Promise<ApiError> {
   const seconds = Number(response.headers.get("retry-after"));
-  let said: string | undefined;
+  let status: unknown;
   try {
-    said = statusText(await response.json());
+    status = JSON.parse(await textOf(response, MOST_REFUSAL_BYTES));
   } catch {
     // A proxy in between has no Status to give.
   }
+  const said = statusText(status)?.slice(0, MOST_SAID);
   return new ApiError(
     doing,
-    response.status,
+    statusCode(status, response.status),
     `it answered ${response.status}${said === undefined ? "" : `: ${said}`}`,
     seconds > 0 ? seconds * 1000 : undefined,
   );

@@ -24,7 +24,14 @@ export class ApiError extends WayoutError {
 
   /** The version that was asked for is too old: only a new list helps. */
   get isExpired(): boolean {
-    return this.status === 410;
+    return this.status === EXPIRED;
+  }
+}
+
+/** What came is not what was asked for: something was said, and nobody knows what. */
+export class UnreadableAnswer extends ApiError {
+  constructor(doing: string, said: string) {
+    super(doing, undefined, said);
   }
 }
 
@@ -36,7 +43,16 @@ export function statusText(value: unknown): string | undefined {
   return words.length === 0 ? undefined : words.join(": ");
 }
 
-export function statusCode(value: unknown): number | undefined {
-  const code = (value as { readonly code?: unknown } | null)?.code;
-  return typeof code === "number" ? code : undefined;
+/**
+ * Its code, or that of HTTP. A version that the server has not reached yet (504, ResourceVersionTooLarge), as after its
+ * database was restored, is as far from it as one that it has forgotten: 410.
+ */
+export function statusCode(value: unknown, ofHttp?: number): number | undefined {
+  const { code, details } = (value ?? {}) as { readonly code?: unknown; readonly details?: unknown };
+  const { causes } = (details ?? {}) as { readonly causes?: unknown };
+  const isAhead = Array.isArray(causes) && causes.some((one) => one?.reason === "ResourceVersionTooLarge");
+  if (isAhead) return EXPIRED;
+  return typeof code === "number" ? code : ofHttp;
 }
+
+const EXPIRED = 410;

@@ -71,6 +71,8 @@ export class ClusterNetwork {
   readonly #status: NodeStatus;
   readonly #egress: EgressStep | undefined;
   #egressUnavailable: readonly string[] = [];
+  /** Of this node as it is registered. */
+  #uid: string | undefined;
   /** What our rules say from before, until the API server says more. */
   readonly #remembered: NatIntent | undefined;
   #intent: { readonly key: unknown; readonly intent: NatIntent | undefined } | undefined;
@@ -125,7 +127,10 @@ export class ClusterNetwork {
     this.#cluster = new Cluster({
       access: options.access,
       nodeName: options.nodeName,
-      changed: () => around.wake(),
+      changed: () => {
+        this.#registered();
+        around.wake();
+      },
     });
     this.#status = new NodeStatus(this.#cluster.client, options.nodeName, (kind, message) =>
       this.#tell("info", `the ${kind} is not written: ${message}`),
@@ -221,17 +226,31 @@ export class ClusterNetwork {
     return failure === undefined ? undefined : `${failure.step}: ${failure.message}`;
   }
 
+  /** Of a Node that was registered anew nothing is known that was written to the one before; kubelet gave it its taints. */
+  #registered(): void {
+    const uid = this.#cluster.view?.own.uid;
+    const before = this.#uid;
+    this.#uid = uid;
+    if (before === undefined || uid === before) return;
+    this.#tell("info", "this node was registered anew");
+    this.#announce(this.#readiness.state);
+  }
+
   #readinessChanged(state: ReadinessState): void {
-    const { ready, problem, reason } = state;
+    const { problem } = state;
     this.#tell(
       problem === undefined ? "info" : "warn",
       problem ?? "this node's pods reach it, and other nodes answer",
     );
+    this.#announce(state);
+    this.around.wake();
+  }
+
+  #announce({ ready, problem, reason }: ReadinessState): void {
     const message = problem ?? "a packet passed from a pod to the node and back in each family";
     this.#status.condition({ isTrue: problem === undefined, reason, message });
     if (problem !== undefined && ready) this.#event("Warning", reason, problem);
     if (ready && this.options.startupTaint !== undefined) this.#status.removeTaint(this.options.startupTaint);
-    this.around.wake();
   }
 
   #egressChanged(problems: readonly string[]): void {

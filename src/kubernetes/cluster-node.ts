@@ -72,7 +72,7 @@ function podCidrsOf(
   problems: string[],
 ): string[] {
   // Before 1.16 there was one, under the older name.
-  const given = listOf(spec?.podCIDRs ?? (spec?.podCIDR === undefined ? [] : [spec.podCIDR]));
+  const given = fewOf(spec?.podCIDRs ?? (spec?.podCIDR === undefined ? [] : [spec.podCIDR]));
   const cidrs = given.flatMap((text) => {
     if (text === "") return [];
     try {
@@ -91,7 +91,7 @@ function podCidrsOf(
 }
 
 function addressesOf(value: unknown, problems: string[]): string[] {
-  return listOf(value).flatMap((one) => {
+  return fewOf(value).flatMap((one) => {
     const { type, address } = (one ?? {}) as { readonly type?: unknown; readonly address?: unknown };
     if (type !== "InternalIP") return [];
     try {
@@ -110,6 +110,12 @@ function isReady(value: unknown): boolean {
     return type === "Ready" && status === "True";
   });
 }
+
+/** Each of them may be told: a node has a handful of prefixes and addresses, and no more are looked at. */
+function fewOf(value: unknown): readonly unknown[] {
+  return listOf(value).slice(0, MOST_LOOKED_AT);
+}
+const MOST_LOOKED_AT = 100;
 
 function listOf(value: unknown): readonly unknown[] {
   return Array.isArray(value) ? value : [];

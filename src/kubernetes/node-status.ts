@@ -35,6 +35,8 @@ export class NodeStatus {
   readonly #errands = new Map<string, Errand>();
   readonly #stop = new AbortController();
   #working: Promise<void> | undefined;
+  /** Something is to be written that was not when the wait began. */
+  #news = new AbortController();
   #told = new Set<string>();
 
   /** @param told hears, once for each kind of thing, why it cannot be written */
@@ -64,25 +66,31 @@ export class NodeStatus {
 
   #soon(errand: Errand): void {
     this.#errands.set(errand.kind, errand);
+    this.#news.abort();
     this.#working ??= this.#work().finally(() => (this.#working = undefined));
   }
 
   async #work(): Promise<void> {
     for (let waitMs = FIRST_RETRY_MS; this.#errands.size > 0 && !this.#stop.signal.aborted;) {
       let failed = false;
+      let askedMs = 0;
+      this.#news = new AbortController();
       for (const errand of this.#errands.values()) {
         try {
           await errand.run();
           this.#told.delete(errand.kind);
         } catch (error) {
-          failed ||= !this.#isRefused(errand, error);
-          if (failed) continue;
+          const isRefused = this.#isRefused(errand, error);
+          failed ||= !isRefused;
+          if (error instanceof ApiError) askedMs = Math.max(askedMs, error.retryAfterMs ?? 0);
+          if (!isRefused) continue;
         }
         if (this.#errands.get(errand.kind) === errand) this.#errands.delete(errand.kind);
       }
       if (!failed) continue;
-      await REAL_PACE.sleep(waitMs, this.#stop.signal);
-      waitMs = Math.min(2 * waitMs, LONGEST_RETRY_MS);
+      const woken = AbortSignal.any([this.#stop.signal, this.#news.signal]);
+      await REAL_PACE.sleep(Math.min(Math.max(waitMs, askedMs), LONGEST_RETRY_MS), woken);
+      waitMs = this.#news.signal.aborted ? FIRST_RETRY_MS : Math.min(2 * waitMs, LONGEST_RETRY_MS);
     }
   }
 

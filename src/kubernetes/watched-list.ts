@@ -9,10 +9,12 @@
  */
 import { messageOf } from "../error.ts";
 import type { ApiClient } from "./api-client.ts";
-import { ApiError, statusCode, statusText } from "./api-error.ts";
+import { ApiError, statusCode, statusText, UnreadableAnswer } from "./api-error.ts";
 import { present } from "../present.ts";
 
 const PAGE = 500;
+/** Half a million objects; a list of more pages does not end. */
+const MOST_PAGES = 1000;
 /** The server ends a watch by itself after this, and up to as long again: not all of them at once. */
 const WATCH_SECONDS = 300;
 /** A server sends a bookmark about once a minute: two that did not come, and the connection is dead. */
@@ -97,25 +99,45 @@ export class WatchedList<T> {
   }
 
   async #list(): Promise<void> {
-    const items = new Map<string, T>();
-    let from: string | undefined;
-    let version: string | undefined;
-    do {
-      const more = from === undefined ? "" : `&continue=${encodeURIComponent(from)}`;
-      const page = pageOf(await this.client.json(this.#url(`limit=${PAGE}${more}`)), this.options.path);
-      for (const object of page.items) {
-        const read = this.options.read(object);
-        if (read !== undefined) items.set(read.name, read.value);
-      }
-      from = page.continue;
-      version = page.version;
-    } while (from !== undefined && !this.#stop.signal.aborted);
+    const list = (await this.#pages()) ?? (await this.#page("", new Map()));
     if (this.#stop.signal.aborted) return;
-    this.#version = version;
+    const { items } = list;
+    this.#version = list.version;
     const before = this.#items;
     this.#items = items;
     this.#well();
     if (!this.#told || !isSame(before, items, this.options.same)) this.#tell();
+  }
+
+  /** undefined when the server has forgotten the state of which the first pages were: the whole list in one page remains. */
+  async #pages(): Promise<ListPart<T> | undefined> {
+    const items = new Map<string, T>();
+    const asked = new Set<string>();
+    for (let from: string | undefined; ;) {
+      let page: ListPart<T>;
+      try {
+        const more = from === undefined ? "" : `&continue=${encodeURIComponent(from)}`;
+        page = await this.#page(`limit=${PAGE}${more}`, items);
+      } catch (error) {
+        if (from !== undefined && error instanceof ApiError && error.isExpired) return undefined;
+        throw error;
+      }
+      from = page.continue;
+      if (from === undefined || this.#stop.signal.aborted) return page;
+      if (asked.has(from) || asked.size >= MOST_PAGES)
+        throw new ApiError(`listing ${this.options.path}`, undefined, "its pages do not end");
+      asked.add(from);
+    }
+  }
+
+  /** @param items what the page has is added to them */
+  async #page(query: string, items: Map<string, T>): Promise<ListPart<T>> {
+    const page = pageOf(await this.client.json(this.#url(query)), this.options.path);
+    for (const object of page.items) {
+      const read = this.options.read(object);
+      if (read !== undefined) items.set(read.name, read.value);
+    }
+    return { ...page, items };
   }
 
   async #watch(version: string): Promise<void> {
@@ -173,6 +195,8 @@ export class WatchedList<T> {
       this.#version = undefined;
       return this.#wait(undefined);
     }
+    // From the same version on it would come again, and nothing behind it.
+    if (error instanceof UnreadableAnswer) this.#version = undefined;
     const message = messageOf(error);
     if (message !== this.#trouble) {
       this.#trouble = message;
@@ -189,8 +213,14 @@ export class WatchedList<T> {
   }
 
   #url(query: string): string {
+    if (query === "") return this.options.path;
     return `${this.options.path}${this.options.path.includes("?") ? "&" : "?"}${query}`;
   }
+}
+
+/** A list up to a page, or whole. */
+interface ListPart<T> extends Omit<Page, "items"> {
+  readonly items: Map<string, T>;
 }
 
 interface Page {
@@ -230,7 +260,7 @@ function eventOf(line: string): WatchEvent {
   }
   const { type, object } = (value ?? {}) as Partial<WatchEvent>;
   if (typeof type !== "string" || typeof object !== "object" || object === null)
-    throw new ApiError("reading a watch", undefined, `"${line.slice(0, 80)}" is no event`);
+    throw new UnreadableAnswer("reading a watch", `"${line.slice(0, 80)}" is no event`);
   return { type, object };
 }
 

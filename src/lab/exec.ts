@@ -1,4 +1,5 @@
 /** Running a program inside the lab: the namespace's network, and a resolver that asks the lab's DNS server. */
+import { ROOTS_RUN_DIRECTORY } from "../kernel/run-directory.ts";
 import { existsSync, mkdirSync, readlinkSync, realpathSync, writeFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { WayoutError, messageOf } from "../error.ts";
@@ -66,7 +67,7 @@ function withOurselves(command: readonly [string, ...string[]]): readonly [strin
  * them, however the program ends.
  */
 function coverFiles(covers: Readonly<Record<string, string>>): void {
-  const scratch = "/run/wayout";
+  const scratch = ROOTS_RUN_DIRECTORY;
   for (const [path, content] of Object.entries(covers)) {
     try {
       libc.mount("tmpfs", scratch, "tmpfs", 0, "mode=755");

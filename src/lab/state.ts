@@ -1,4 +1,5 @@
 /** What a lab that stays up has to remember, and the lock that lets only one command at a time change it. */
+import { ROOTS_RUN_DIRECTORY } from "../kernel/run-directory.ts";
 import {
   closeSync,
   existsSync,
@@ -16,9 +17,8 @@ import { FileLock } from "../kernel/file-lock.ts";
 import { removeIfEmpty } from "../kernel/file.ts";
 import { lockFailure } from "../kernel/own-place.ts";
 
-const DIRECTORY = "/run/wayout";
-const STATE_FILE = `${DIRECTORY}/lab.json`;
-const LOCK_FILE = `${DIRECTORY}/lab.lock`;
+const STATE_FILE = `${ROOTS_RUN_DIRECTORY}/lab.json`;
+const LOCK_FILE = `${ROOTS_RUN_DIRECTORY}/lab.lock`;
 
 const identity = v.object({ pid: v.number(), start: v.number() });
 
@@ -55,7 +55,7 @@ export function readState(): LabState | undefined {
 
 /** Writes beside and renames, so that a reader, or a crash, never meets half a file. */
 export function writeState(state: LabState): void {
-  mkdirSync(DIRECTORY, { recursive: true });
+  mkdirSync(ROOTS_RUN_DIRECTORY, { recursive: true });
   const beside = `${STATE_FILE}.new`;
   const fd = openSync(beside, "w", 0o644);
   try {
@@ -102,7 +102,7 @@ export async function withLabLock<T>(doing: string, work: () => T | Promise<T>):
       // A run that was killed before its first note stood leaves one that was not yet whole.
       forgetState();
       lock.remove();
-      removeIfEmpty(DIRECTORY);
+      removeIfEmpty(ROOTS_RUN_DIRECTORY);
     }
   }
 }

@@ -61,6 +61,23 @@ export const ICMPV6_CODES = {
   "reject-route": 6,
 } as const;
 
+/** Messages that quote the packet which they are about (RFC 1122 3.2.2, RFC 4443 2.1). */
+export const ICMP_ERRORS: Readonly<Record<4 | 6, readonly number[]>> = {
+  4: [
+    ICMP_TYPES["destination-unreachable"],
+    ICMP_TYPES["source-quench"],
+    ICMP_TYPES.redirect,
+    ICMP_TYPES["time-exceeded"],
+    ICMP_TYPES["parameter-problem"],
+  ],
+  6: [
+    ICMPV6_TYPES["destination-unreachable"],
+    ICMPV6_TYPES["packet-too-big"],
+    ICMPV6_TYPES["time-exceeded"],
+    ICMPV6_TYPES["parameter-problem"],
+  ],
+};
+
 /** A ping, by family, and its answer. */
 export const ECHO_REQUEST = { 4: ICMP_TYPES["echo-request"], 6: ICMPV6_TYPES["echo-request"] } as const;
 export const ECHO_REPLY = { 4: ICMP_TYPES["echo-reply"], 6: ICMPV6_TYPES["echo-reply"] } as const;

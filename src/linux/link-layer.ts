@@ -25,6 +25,12 @@ export const ARPHRD = {
   none: 65534,
 } as const;
 
+/** IPV6_MIN_MTU (RFC 8200): below it the kernel takes IPv6 from a link, addresses and routes with it (addrconf_notify). */
+export const IPV6_MIN_MTU = 1280;
+
+/** The length of a frame's header without tags: ETH_HLEN (include/uapi/linux/if_ether.h). */
+export const ETH_HLEN = 14;
+
 /** LOOPBACK_IFINDEX (include/net/flow.h): each namespace has its loopback first. */
 export const LOOPBACK_INDEX = 1;
 

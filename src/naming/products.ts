@@ -140,6 +140,7 @@ export const FINGERPRINTS: readonly Fingerprint[] = [
   { product: "CrowdSec", text: /--match-set crowdsec/ },
   { product: "Cloud Foundry's silk", chain: /^(netout|overlay|input)--/ },
   { product: "OpenWrt", table: /^inet fw4$/ },
+  { product: "mwan3", chain: /^mwan3_/ },
   { product: "Azure NPM", chain: /^AZURE-NPM/ },
   { product: "NixOS", table: /^inet nixos-fw$/ },
   { product: "NixOS", chain: /^nixos-fw(-|$)/ },

@@ -5,7 +5,7 @@
  *     layout/    where everything stands on the picture: pure, from state to coordinates
  *     drawing/   what is seen: components, each from state alone
  *
- * The address bar holds what is looked at (state/place.ts): a link leads to the same pod at the same moment. The page
+ * The address bar holds what is looked at (state/address-bar.ts): a link leads to the same pod at the same moment. The page
  * knows the agent by its API alone; types are shared, code is not. Text from outside (names, comments, answers) is only
  * ever a text node, spelled out by `visible` where it holds what cannot be seen.
  *
@@ -17,7 +17,7 @@ import { render } from "preact";
 import { App } from "./drawing/app.tsx";
 import { enter } from "./state/entrance.ts";
 import { listenToKeys } from "./state/keys.ts";
-import { followAddressBar } from "./state/place.ts";
+import { followAddressBar } from "./state/address-bar.ts";
 import { first } from "./state/first.ts";
 import { beginWith, startLooking } from "./state/looking.ts";
 

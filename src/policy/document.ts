@@ -1,4 +1,5 @@
 /** The text of a policy's file, YAML or JSON: its value, and where in the text each field of it stands. Pure. */
+import type { BaseIssue } from "valibot";
 import type { Document, LineCounter, Node } from "yaml";
 import { messageOf, WayoutError } from "../error.ts";
 
@@ -71,13 +72,20 @@ export class PolicyDocument {
 
   /** @throws WayoutError `bad-policy` for what is no YAML */
   static async read(text: string, name: string, refusing: Refusing): Promise<PolicyDocument> {
+    return (await PolicyDocument.reader())(text, name, refusing);
+  }
+
+  /** The same for who reads more than once, and cannot wait then. */
+  static async reader(): Promise<(text: string, name: string, refusing: Refusing) => PolicyDocument> {
     // Only this needs a YAML parser; a CNI call never does.
     const { LineCounter, parseDocument } = await import("yaml");
-    const lines = new LineCounter();
-    const parse = () => parseDocument(text, { lineCounter: lines, prettyErrors: false });
-    const json = plainJson(text);
-    const read = new PolicyDocument(name, parse, lines, refusing, false, json);
-    return json === undefined ? read.checked() : read;
+    return (text, name, refusing) => {
+      const lines = new LineCounter();
+      const parse = () => parseDocument(text, { lineCounter: lines, prettyErrors: false });
+      const json = plainJson(text);
+      const read = new PolicyDocument(name, parse, lines, refusing, false, json);
+      return json === undefined ? read.checked() : read;
+    };
   }
 
   /**
@@ -110,7 +118,7 @@ export class PolicyDocument {
   fields(): Readonly<Record<string, unknown>> {
     const value = this.value() ?? {};
     if (typeof value === "object" && !Array.isArray(value)) return value as Record<string, unknown>;
-    throw this.refused([{ path: "", ...this.placeOf([]), problem: "a policy is a map of keys and values" }]);
+    throw this.refused([{ path: "", ...this.placeOf([]), problem: "it is no map of keys and values" }]);
   }
 
   /** Whether it was read as JSON. */
@@ -120,6 +128,22 @@ export class PolicyDocument {
 
   refused(problems: readonly PolicyProblem[]): WayoutError {
     return badPolicy(this.name, problems, this.refusing);
+  }
+
+  /**
+   * What a strict map of the file's keys does not accept.
+   * @param unknownKey what is said of a key that it does not have
+   */
+  refusedFor(issues: readonly BaseIssue<unknown>[], unknownKey: (path: FieldPath) => string): WayoutError {
+    return this.refused(
+      issues.map((issue): PolicyProblem => {
+        const path = (issue.path ?? []).map(({ key }) => key as string | number);
+        const isUnknownKey = issue.type === "strict_object" && issue.expected === "never";
+        const isMissing = issue.type === "strict_object" && !isUnknownKey && issue.received === "undefined";
+        const problem = isUnknownKey ? unknownKey(path) : isMissing ? "is missing" : issue.message;
+        return { path: pathText(path), ...this.placeOf(path, isUnknownKey), problem };
+      }),
+    );
   }
 
   /** One problem of a field, with its place. */

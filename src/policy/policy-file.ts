@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import { messageOf, WayoutError } from "../error.ts";
 import { editDistance } from "../text/edit-distance.ts";
-import { pathText, PolicyDocument, type FieldPath, type PolicyProblem } from "./document.ts";
+import { PolicyDocument, type FieldPath } from "./document.ts";
 import { POLICY, policyOf, type NatPolicy } from "./policy.ts";
 
 /**
@@ -17,7 +17,7 @@ export async function parsePolicy(text: string, name: string): Promise<NatPolicy
   });
   // An empty file is ip-masq-agent's way to ask for the defaults.
   const result = v.safeParse(POLICY, document.fields());
-  if (!result.success) throw document.refused(result.issues.map((issue) => problemOf(issue, document)));
+  if (!result.success) throw document.refusedFor(result.issues, unknownKey);
   const { cidrLimit, nonMasqueradeCIDRs } = result.output;
   if (nonMasqueradeCIDRs.length > cidrLimit) {
     throw document.refusedAt(
@@ -56,16 +56,6 @@ export async function readPolicyText(
       cause: error,
     });
   }
-}
-
-function problemOf(issue: v.BaseIssue<unknown>, document: PolicyDocument): PolicyProblem {
-  const path = (issue.path ?? []).map(({ key }) => key as string | number);
-  const isUnknownKey = issue.type === "strict_object" && issue.expected === "never";
-  const isMissing = issue.type === "strict_object" && !isUnknownKey && issue.received === "undefined";
-  const place = document.placeOf(path, isUnknownKey);
-  if (isUnknownKey) return { path: pathText(path), ...place, problem: unknownKey(path) };
-  if (isMissing) return { path: pathText(path), ...place, problem: "is missing" };
-  return { path: pathText(path), ...place, problem: issue.message };
 }
 
 const KEYS = Object.keys(POLICY.entries);

@@ -35,6 +35,8 @@ interface PolicyPrint {
   readonly priorities?: readonly [first: number, last: number];
   readonly tables?: readonly [first: number, last: number];
   readonly mark?: number;
+  /** The bits of the mark that are the product's; all when absent. */
+  readonly mask?: number;
   /** Interfaces that are there while the product is in use. */
   readonly link?: RegExp;
 }
@@ -52,12 +54,14 @@ const POLICY_PRINTS: readonly PolicyPrint[] = [
   { product: "Cilium", tables: [2004, 2005], link: /^cilium_/ },
   { product: "AWS VPC CNI", priorities: [1536, 1536], link: /^eni|^vlan\.eth/ },
   { product: "AWS VPC CNI", priorities: [512, 512], link: /^eni|^vlan\.eth/ },
+  { product: "mwan3", priorities: [1001, 3999], mask: 0x3f00, link: /^/ },
 ];
 
 interface PolicyTraits {
   readonly priority: number;
   readonly table: number;
   readonly mark?: number;
+  readonly mask?: number;
 }
 
 /** The product that makes such rules of policy routing, likely; undefined when none is known. */
@@ -68,7 +72,8 @@ export function productOfPolicyRule(rule: PolicyTraits): PolicyPrint | undefined
     (one) =>
       within(rule.priority, one.priorities) &&
       within(rule.table, one.tables) &&
-      (one.mark === undefined || one.mark === rule.mark),
+      (one.mark === undefined || one.mark === rule.mark) &&
+      (one.mask === undefined || one.mask === rule.mask),
   );
 }
 

@@ -71,7 +71,7 @@ export function takeSnapshot(request: SnapshotRequest): Snapshot {
     );
     const wired = request.onlyOfNode === true ? wiredTo(node, first) : undefined;
     const whole = request.pods.flatMap((pod) => readPod(pod, request, node, wired, gaps) ?? []);
-    const interest = interesting(whole, request.destinations);
+    const interest = interesting(whole, first, request.destinations);
     const others = request.others ?? [];
     const asking =
       others.length <= FEW_PODS ||
@@ -186,9 +186,15 @@ function isDoubtful(node: NamespaceState, { state }: PodState): boolean {
   return answered || gateways.some((gateway) => !node.addresses.some((one) => one.address === gateway));
 }
 
-/** Addresses whose owner a check may ask for: the pods' own, their gateways, where they want to go. */
-function interesting(pods: readonly PodState[], destinations: readonly string[]): ReadonlySet<string> {
+/** Addresses whose owner a check may ask for: the pods' own, their gateways, where they want to go, the node's gateways. */
+function interesting(
+  pods: readonly PodState[],
+  node: NamespaceState,
+  destinations: readonly string[],
+): ReadonlySet<string> {
   const addresses = new Set(destinations);
+  for (const { gateway, destination } of node.routes)
+    if (gateway !== undefined && isDefaultCidr(destination)) addresses.add(gateway);
   for (const { state } of pods) {
     for (const { address, scope } of state?.addresses ?? []) if (scope === "global") addresses.add(address);
     for (const { gateway } of state?.routes ?? []) if (gateway !== undefined) addresses.add(gateway);

@@ -39,7 +39,7 @@ export interface TraceRequest {
   readonly family?: IpFamily;
   /** How long to wait for an answer. */
   readonly timeoutMs?: number;
-  /** Payload of a UDP datagram or an echo request; must not be cut on the way. */
+  /** Payload of a UDP datagram or an echo request, which is sent with DF set. */
   readonly sizeBytes?: number;
   /** Send nothing: follow the traffic that flows by itself. */
   readonly listen?: boolean;

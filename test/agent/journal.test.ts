@@ -1,12 +1,23 @@
 /** The journal: what it remembers, how much, and what it bears. */
 import { Database } from "bun:sqlite";
 import { expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Journal, type JournalEvent } from "../../src/agent/journal/journal.ts";
 import { until } from "../support/until.ts";
-import { ask } from "../support/witness.ts";
+import { ask, testWith } from "../support/witness.ts";
 import { afterThisTest } from "../support/teardown.ts";
 
 const MODULE = join(import.meta.dir, "..", "..", "src", "agent", "journal", "journal.ts");
@@ -222,6 +233,240 @@ function fill(path: string): void {
     // As much as there was room for.
   }
 }
+
+test("a clock that was set forward, and back again, hides nothing of now", () => {
+  using journal = Journal.write(freshPath());
+  const year = 365 * 86_400_000;
+  for (const at of [1_000_000, 1_000_000 + 10 * year, 1_000_000 + 10 * year + 1, 1_100_000, 1_200_000, 5]) {
+    journal.record(change(at));
+    journal.keep(at, node(at % 1000));
+  }
+  expect(journal.snapshotAt(1_150_000).at).toBe(1_100_000);
+  expect(journal.snapshotAt(1_250_000).at).toBe(1_200_000);
+  expect(journal.snapshotAt().at).toBe(5);
+  expect(journal.beginsAt()).toBe(5);
+  expect(journal.events({ since: 1_050_000, until: 1_300_000 }).map(({ at }) => at)).toEqual([
+    1_100_000, 1_200_000,
+  ]);
+});
+
+test("events alone are bounded, too: nobody need look at the node for that", () => {
+  const path = freshPath();
+  using journal = Journal.write(path);
+  for (let at = 0; at < 1500; at++) journal.record({ ...change(at), text: `${at} ${"x".repeat(20_000)}` });
+  expect(journal.bytes()).toBeLessThan(MOST_BYTES);
+  const left = journal.events();
+  expect(left.at(-1)!.at).toBe(1499);
+  expect(left[0]!.at).toBeGreaterThan(0);
+  // A tenth is forgotten at a time.
+  expect(left.length).toBeGreaterThan(600);
+});
+
+test("somebody who reads for long costs no memory of the journal: it forgets no more than it must", () => {
+  const path = freshPath();
+  using journal = Journal.write(path);
+  const write = (at: number): void =>
+    void journal.record({ ...change(at), text: `${at} ${"x".repeat(20_000)}` });
+  for (let at = 0; at < 1000; at++) write(at);
+  // Holds the log: nothing of it gets into the file meanwhile.
+  const reader = new Database(path, { readonly: true });
+  reader.run("BEGIN");
+  reader.query("SELECT count(*) FROM event").get();
+  for (let at = 1000; at < 1200; at++) write(at);
+  expect(journal.events().length).toBeGreaterThan(600);
+  reader.run("COMMIT");
+  reader.close();
+});
+
+test("a disk that is full in the middle of forgetting: nothing is lost but what could not be written", () => {
+  const path = join(mounted("24m"), "journal.db");
+  const said: string[] = [];
+  using journal = Journal.write(path, (trouble) => said.push(trouble));
+  const write = (at: number) => journal.record({ ...change(at), text: `${at} ${"x".repeat(20_000)}` });
+  let at = 0;
+  while (journal.bytes() < 17 * 1024 * 1024) write(at++);
+  const ballast = join(path, "..", "ballast");
+  // So little room is left that events find it for a while, and what is written to forget them does not.
+  writeFileSync(ballast, Buffer.alloc(23 * 1024 * 1024 - journal.bytes() - 700 * 1024));
+  fill(join(path, "..", "more"));
+  rmSync(join(path, "..", "more"));
+  for (let more = 0; more < 200; more++) write(at++);
+  expect(said.filter((one) => one !== "").length).toBeGreaterThan(0);
+  expect(said.join()).not.toContain("begun anew");
+  expect(isWhole(path)).toBe(true);
+  rmSync(ballast);
+  const before = said.length;
+  for (let more = 0; more < 100; more++) expect(write(at++)).toBeNumber();
+  expect(said.slice(before).filter((one) => one !== "")).toEqual([]);
+  expect(said.at(-1)).toBe("");
+  expect(journal.events().at(-1)!.at).toBe(at - 1);
+  expect(journal.bytes()).toBeLessThan(MOST_BYTES);
+});
+
+test("what stands in its place and is no file is told at once, and nobody waits for it", () => {
+  for (const [make, why] of [
+    [(path: string) => ask(undefined, ["mkdir", "-p", path]), "is a directory, not a file"],
+    [(path: string) => ask(undefined, ["mkfifo", path]), "is a FIFO, not a file"],
+    [(path: string) => ask(undefined, ["ln", "-s", "/dev/null", path]), "is a symbolic link, not a file"],
+  ] as const) {
+    const path = join(freshPath(), "..", "..", "journal.db");
+    make(path);
+    const said: string[] = [];
+    using journal = Journal.write(path, (trouble) => said.push(trouble));
+    expect(journal.record(change(1))).toBeUndefined();
+    expect(said).toHaveLength(1);
+    expect(said[0]).toContain(path);
+    expect(said[0]).toContain(why);
+    expect(() => Journal.read(path)).toThrow("it is no regular file");
+  }
+});
+
+testWith(["real-root"])("a file of another user is not written to, and not believed", () => {
+  const path = freshPath();
+  {
+    using journal = Journal.write(path);
+    journal.record(change(1));
+  }
+  ask(undefined, ["chown", "1234", path]);
+  const said: string[] = [];
+  using journal = Journal.write(path, (trouble) => said.push(trouble));
+  expect(said.join()).toContain("it belongs to user 1234");
+  expect(journal.record(change(2))).toBe(1);
+  expect(journal.events().map(({ at }) => at)).toEqual([2]);
+  expect([statSync(path).uid, statSync(path).mode & 0o777]).toEqual([process.geteuid!(), 0o600]);
+  expect(statSync(asides(path)[0]!).uid).toBe(1234);
+});
+
+test("a log that was left over is of no harm: of a file that is gone, of another file, and of one that is put aside", () => {
+  const path = freshPath();
+  const [log, other] = [`${path}-wal`, freshPath()];
+  const leaveLog = (from: string): void => {
+    // While a reader is there, the log stays when the writer ends.
+    using journal = Journal.write(from);
+    journal.record(change(1));
+    copyFileSync(`${from}-wal`, `${from}.log`);
+  };
+  leaveLog(path);
+  renameSync(`${path}.log`, log);
+  rmSync(path);
+  {
+    using journal = Journal.write(path);
+    expect(journal.events()).toEqual([]);
+    expect(journal.record(change(2))).toBe(1);
+  }
+  leaveLog(other);
+  copyFileSync(`${other}.log`, log);
+  {
+    const said: string[] = [];
+    using journal = Journal.write(path, (trouble) => said.push(trouble));
+    expect(journal.record(change(3))).toBeNumber();
+    expect(isWhole(path)).toBe(true);
+  }
+  // A newer version's, whose last events are in the log alone.
+  const reader = new Database(path, { readonly: true });
+  reader.query("SELECT count(*) FROM event").get();
+  setVersion(path, 99);
+  const newer = new Database(path);
+  newer.run("INSERT INTO event (at, kind, object, text) VALUES (99, 'agent', 'o', 'of a newer version')");
+  const said: string[] = [];
+  {
+    using journal = Journal.write(path, (trouble) => said.push(trouble));
+    expect(journal.record(change(4))).toBe(1);
+  }
+  reader.close();
+  expect(said.join()).toContain("version 99");
+  const [aside] = asides(path);
+  newer.close();
+  const kept = new Database(aside);
+  expect(kept.query("SELECT text FROM event WHERE at = 99").all()).toEqual([{ text: "of a newer version" }]);
+  kept.close();
+});
+
+test("a journal that is damaged again and again does not fill the disk with what is put aside", async () => {
+  const path = freshPath();
+  for (let round = 0; round < 6; round++) {
+    using journal = Journal.write(path);
+    expect(journal.record(change(round))).toBeNumber();
+    journal.close();
+    writeFileSync(path, `no database ${round} `.repeat(1000));
+    // They go by the time in their names.
+    await Bun.sleep(2);
+  }
+  using journal = Journal.write(path);
+  expect(journal.record(change(9))).toBe(1);
+  const kept = asides(path);
+  expect(kept).toHaveLength(3);
+  expect(kept.map((name) => readFileSync(name, "utf8").slice(0, 13))).toEqual(
+    [3, 4, 5].map((round) => `no database ${round}`),
+  );
+});
+
+test("a file that is damaged while it is open is put aside as soon as that shows, and a reader is told", async () => {
+  const path = freshPath();
+  const said: string[] = [];
+  using journal = Journal.write(path, (trouble) => said.push(trouble));
+  // More than SQLite keeps in memory, so that it has to look.
+  for (let at = 0; at < 400; at++) journal.record({ ...change(at), text: `${at} ${"x".repeat(20_000)}` });
+  using reader = Journal.read(path);
+  writeFileSync(path, "no database ".repeat(700_000));
+  rmSync(`${path}-wal`, { force: true });
+  expect(() => reader.events()).toThrow(`reading the journal ${path}`);
+  await until(() => {
+    try {
+      journal.events();
+    } catch {
+      // That is what shows it.
+    }
+    journal.record(change(1));
+    return said.join().includes("was begun anew");
+  }, "it is begun anew");
+  expect(said.join()).toContain("was begun anew: it is damaged");
+  expect(journal.record(change(2))).toBeNumber();
+  expect(isWhole(path)).toBe(true);
+});
+
+const MOST_BYTES = 20 * 1024 * 1024 * 1.1;
+
+function isWhole(path: string): boolean {
+  const database = new Database(path, { readonly: true });
+  const { quick_check: said } = database.query("PRAGMA quick_check(1)").get() as { quick_check: string };
+  database.close();
+  return said === "ok";
+}
+
+/** What was put aside of it, the oldest first. */
+function asides(path: string): string[] {
+  const names = readdirSync(join(path, "..")).filter((name) => /\.\d{4}-.*Z$/.test(name));
+  return names.sort().map((name) => join(path, "..", name));
+}
+
+test("a process that is killed while it forgets, again and again, leaves a whole file each time", async () => {
+  const path = freshPath();
+  const script = `const { Journal } = await import(${JSON.stringify(MODULE)});
+    const journal = Journal.write(${JSON.stringify(path)}, (trouble) => trouble && console.log(trouble));
+    const filled = () => journal.bytes() > 16 * 1024 * 1024;
+    for (let at = 1; ; at++) {
+      journal.record({ at, kind: "agent", object: "o", text: at + "x".repeat(200_000) });
+      if (filled()) console.log("full");
+    }`;
+  for (const lines of [1, 2, 5, 9, 14]) {
+    const child = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe", stderr: "inherit" });
+    let text = "";
+    for await (const chunk of child.stdout) {
+      text += new TextDecoder().decode(chunk);
+      if (text.split("\n").length > lines) break;
+    }
+    child.kill("SIGKILL");
+    await child.exited;
+    expect(text.replaceAll("full\n", "")).toBe("");
+    expect(isWhole(path)).toBe(true);
+  }
+  const said: string[] = [];
+  using journal = Journal.write(path, (trouble) => said.push(trouble));
+  expect(journal.record(change(1))).toBeNumber();
+  expect(said).toEqual([]);
+  expect(journal.bytes()).toBeLessThan(MOST_BYTES);
+}, 180_000);
 
 test("a process that is killed while it writes leaves a whole file", async () => {
   const path = freshPath();

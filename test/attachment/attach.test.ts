@@ -1,16 +1,19 @@
 import { describe, expect } from "bun:test";
 import { mkdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
+import { pluginProgram } from "../cni/plugin.ts";
 import { until } from "../support/until.ts";
 import { ask, askJson, run, testWith } from "../support/witness.ts";
 import {
   awaitLinkLocal,
+  ended,
   freshName,
   ip,
   namespaceCalled,
   nodeState,
   seenFrom,
   SERVER,
+  start,
   UPLINK,
   wayout,
   wayoutJson,
@@ -38,6 +41,7 @@ interface ListedJson {
   readonly namespaces: readonly {
     readonly name: string;
     readonly kind: string;
+    readonly addresses: readonly string[];
     readonly state: string;
     readonly problems: readonly ProblemJson[];
     readonly outside: readonly { readonly address?: string; readonly translation: string }[];
@@ -372,6 +376,30 @@ describe("what becomes broken", () => {
     },
   );
 });
+
+testWith(["root", "ip", "nft"])(
+  "sixty at once are all attached, each with an address of its own, and sixty detached at once leave nothing",
+  async () => {
+    const { node } = world();
+    const before = nodeState(node);
+    const names = Array.from({ length: 60 }, () => freshName());
+    const LONG_MS = 280_000;
+    const allAtOnce = async (...args: string[]): Promise<void> => {
+      const children = names.map((name) =>
+        start(node, [pluginProgram(), args[0]!, name, ...args.slice(1)], process.env, LONG_MS),
+      );
+      const failed = (await Promise.all(children.map(ended))).filter(({ exitCode }) => exitCode !== 0);
+      expect(failed).toEqual([]);
+    };
+    await allAtOnce("attach", "--create");
+    const { namespaces } = await wayoutJson<ListedJson>(node, "list");
+    expect(namespaces.map(({ name }) => name).sort()).toEqual(names.toSorted());
+    expect(new Set(namespaces.flatMap(({ addresses }) => addresses)).size).toBe(60);
+    await allAtOnce("detach");
+    expect(nodeState(node)).toEqual(before);
+  },
+  600_000,
+);
 
 testRoot("list also shows what ip can confirm", async () => {
   const { node } = world();

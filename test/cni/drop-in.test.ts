@@ -119,7 +119,12 @@ describe("IPv6 in the pod", () => {
 });
 
 describe("where /proc/sys is read-only", () => {
-  const add = (node: NetworkNamespace, conf: Configuration, pod: ReturnType<typeof freshPod>) =>
+  const within = (
+    node: NetworkNamespace,
+    conf: Configuration,
+    command: string,
+    pod: Partial<ReturnType<typeof freshPod>> = {},
+  ) =>
     run(
       node,
       [
@@ -130,14 +135,14 @@ describe("where /proc/sys is read-only", () => {
         `mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys && exec ${pluginDirectory()}/wayout`,
       ],
       JSON.stringify(conf),
-      environmentOf("ADD", pod),
+      environmentOf(command, pod),
     );
 
   withMounts("a pod gets its way out, when forwarding is on", () => {
     const { node } = nodeWithOutside();
     ask(node, ["sysctl", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]);
     const pod = freshPod();
-    const answer = add(node, bridgeNetwork({ ipam: DUAL }), pod);
+    const answer = within(node, bridgeNetwork({ ipam: DUAL }), "ADD", pod);
     expect(answer).toMatchObject({ exitCode: 0, stderr: "" });
     expect(pings(pod.namespace, "198.51.100.1")).toBe(true);
     expect(pings(pod.namespace, "2001:db8:1::1")).toBe(true);
@@ -146,10 +151,34 @@ describe("where /proc/sys is read-only", () => {
   withMounts("it is refused where the pod would have none", () => {
     const node = freshNamespace("node");
     const pod = freshPod();
-    const answer = add(node, bridgeNetwork({ ipam: IPV6 }), pod);
+    const answer = within(node, bridgeNetwork({ ipam: IPV6 }), "ADD", pod);
     expect(JSON.parse(answer.stdout)).toMatchObject({ code: 107 });
     expect([linkNames(pod.namespace), podLinks(node)]).toEqual([["lo"], []]);
   });
+
+  withMounts(
+    "STATUS says that no pod can come, and says nothing where forwarding is on or not wanted",
+    () => {
+      const node = freshNamespace("node");
+      const refusal = (conf: Configuration): object =>
+        JSON.parse(within(node, conf, "STATUS").stdout || "{}") as object;
+      for (const ipam of [RANGE, IPV6]) {
+        const conf = bridgeNetwork({ ipam });
+        expect(refusal(conf)).toMatchObject({ code: 50, msg: expect.stringContaining("read-only") });
+        // A bridge that served pods, and has none now.
+        const pod = freshPod();
+        must(call(node, "ADD", conf, pod));
+        must(call(node, "DEL", conf, pod));
+        ask(node, ["sysctl", "-w", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0"]);
+        expect(refusal(conf)).toMatchObject({ code: 50 });
+        expect(refusal({ ...conf, isDefaultGateway: false })).toEqual({});
+        ask(node, ["sysctl", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]);
+        expect(refusal(conf)).toEqual({});
+        ask(node, ["sysctl", "-w", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0"]);
+        ask(node, ["ip", "link", "delete", "cni0"]);
+      }
+    },
+  );
 });
 
 describe("DEL by a path that leads to somebody else by now", () => {

@@ -106,6 +106,40 @@ const variants: Readonly<Record<string, Variant>> = {
       },
     },
   },
+  "IPv6 only": { extra: { ipam: { type: "host-local", ranges: [[{ subnet: "fd00:42::/64" }]] } } },
+  "two IPv6 subnets": {
+    extra: {
+      ipam: { type: "host-local", ranges: [[{ subnet: "fd00:42::/64" }], [{ subnet: "fd00:43::/64" }]] },
+    },
+    since: "0.3.0",
+  },
+  "a set of two ranges, the first with one address, and a bridge that changes with it": {
+    extra: {
+      forceAddress: true,
+      ipam: {
+        type: "host-local",
+        ranges: [
+          [
+            { subnet: "10.42.0.0/24", rangeStart: "10.42.0.5", rangeEnd: "10.42.0.5" },
+            { subnet: "10.43.0.0/24" },
+          ],
+        ],
+      },
+    },
+  },
+  "the short form beside a list of ranges": {
+    extra: { ipam: { ...RANGE, ranges: [[{ subnet: "fd00:42::/64" }]] } },
+  },
+  "routes that name no gateway, where there is one and where there is none": {
+    extra: {
+      isDefaultGateway: false,
+      isGateway: true,
+      ipam: { ...DUAL, routes: [{ dst: "0.0.0.0/0" }, { dst: "::/0" }] },
+    },
+  },
+  "routes where the node is no gateway": {
+    extra: { isDefaultGateway: false, ipam: { ...DUAL, routes: [{ dst: "0.0.0.0/0" }, { dst: "::/0" }] } },
+  },
   "layer 2 only": { extra: { ipam: {}, isDefaultGateway: false }, since: "0.3.0" },
   "an MTU, hairpin": { extra: { mtu: 1400, hairpinMode: true } },
   "an MTU, promiscuous": { extra: { mtu: 1400, promiscMode: true } },

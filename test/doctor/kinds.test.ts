@@ -279,8 +279,8 @@ const SITUATIONS: readonly Situation[] = [
       ip(world, `route add default via ${PLAN.pods.green.ipv4} dev ${bridge}`);
     },
     code: "node-route-inward",
-    says: /“default via 10\.0\.0\.2 dev lan0” of the node sends what comes from lan0 back into it/,
-    suspicion: true,
+    says: /“default via 10\.0\.0\.2 dev lan0” of the node sends what comes from lan0 back into it, to 10\.0\.0\.2 \(ns-green\)/,
+    evidence: /links of ns-green: none but those to this node/,
   },
   {
     name: "the route to another node's part of the pod network is missing",

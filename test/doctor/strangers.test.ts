@@ -184,7 +184,7 @@ const SITUATIONS: readonly Situation[] = [
     fault: (world) => node(world, "ip route add default dev tailscale0 table 52"),
     code: "rule-captures",
     says: /^rule “5270: from all lookup 52” sends what ns-blue sends out by tailscale0/,
-    fix: /ip rule add priority 5269 from 10\.0\.0\.1 lookup main && .*ip route add 10\.0\.0\.1\/32 dev lan0 table 52$/,
+    fix: /ip rule add priority 5269 from 10\.0\.0\.1 lookup main && .*ip rule add priority 5269 to 10\.0\.0\.1 lookup main$/,
   },
   {
     name: "a bridge port that learns nothing and is not flooded",

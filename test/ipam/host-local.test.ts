@@ -97,6 +97,12 @@ describe("assign", () => {
     expect(files()).toHaveLength(5);
     release(directory(), owner("b"));
     status(small);
+    // Of nobody, and not given away.
+    writeFileSync(join(directory(), "10.1.0.3"), "\0damaged");
+    expect(codeOf(() => assign(small, owner("f")))).toBe("no-address-left");
+    expect(codeOf(() => status(small))).toBe("no-address-left");
+    rmSync(join(directory(), "10.1.0.3"));
+    status(small);
     expect(assign(small, owner("f")).addresses[0]!.address).toBe("10.1.0.3/29");
   });
 

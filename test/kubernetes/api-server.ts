@@ -36,6 +36,8 @@ interface Watcher {
 export interface Misbehaviour {
   /** A watch is answered with 410 over HTTP, or by an ERROR inside it. */
   expired?: "http" | "in-band";
+  /** Watches are answered as by a server that is behind the version they name. */
+  ahead?: boolean;
   /** A watch ends as soon as it has begun. */
   closesAtOnce?: boolean;
   /** A watch begins, and nothing more ever comes over it; the connection stays. */
@@ -46,8 +48,10 @@ export interface Misbehaviour {
   cutsEvent?: boolean;
   /** Every list is complete and empty. */
   emptyList?: boolean;
-  /** The second page of a list is refused with 410. */
-  expiresPages?: boolean;
+  /** Pages of a list behind the first are refused with this, so many times. */
+  failsPages?: { readonly status: number; times: number; readonly retryAfter?: number };
+  /** Every page says that another one follows: always the same, or always a new one. */
+  endlessPages?: "same" | "new";
   /** Every answer comes so much later. */
   slowMs?: number;
   /** Everything is answered with this. */
@@ -252,9 +256,18 @@ export class TestApiServer {
     const all = [...(this.#objects.get(url.pathname)?.values() ?? [])];
     const limit = Number(url.searchParams.get("limit") ?? all.length);
     const from = Number(url.searchParams.get("continue") ?? 0);
-    if (from > 0 && this.wrong.expiresPages === true) {
-      this.wrong.expiresPages = false;
-      return fail(response, 410, "the continue token is too old");
+    const { failsPages, endlessPages } = this.wrong;
+    if (from > 0 && failsPages !== undefined && failsPages.times > 0) {
+      failsPages.times--;
+      if (failsPages.retryAfter !== undefined) response.setHeader("retry-after", failsPages.retryAfter);
+      return fail(response, failsPages.status, "as the test wants it");
+    }
+    if (endlessPages !== undefined) {
+      const metadata = {
+        resourceVersion: String(this.#version),
+        continue: endlessPages === "same" ? "1" : String(from + 1),
+      };
+      return send(response, 200, { kind: "ObjectList", apiVersion: "v1", metadata, items: all });
     }
     const items = this.wrong.emptyList === true ? [] : all.slice(from, from + limit);
     const next =
@@ -266,6 +279,15 @@ export class TestApiServer {
   #watch(url: URL, response: ServerResponse): void {
     const from = Number(url.searchParams.get("resourceVersion"));
     const isOld = from < this.#oldest || this.wrong.expired !== undefined;
+    if (this.wrong.ahead === true) {
+      const message = `Too large resource version: ${from}, current: 7`;
+      // As ResourceVersionTooLarge is told (k8s.io/apiserver, NewTooLargeResourceVersionError).
+      const details = {
+        causes: [{ reason: "ResourceVersionTooLarge", message: "Too large resource version" }],
+      };
+      const status = { kind: "Status", status: "Failure", reason: "Timeout", code: 504, message, details };
+      return send(response, 504, status);
+    }
     if (isOld && this.wrong.expired === "http") return fail(response, 410, "too old resource version");
     response.writeHead(200, { "content-type": "application/json" });
     response.flushHeaders();

@@ -334,6 +334,29 @@ test(
 );
 
 test(
+  "a node that is registered anew, with the same name, is told ready again, and loses its start-up taint again",
+  async () => {
+    const world = await ClusterWorld.make("node-a");
+    const [a] = world.nodes as [ClusterNodeOfTest];
+    const taints = [{ key: "wayout.dev/starting", effect: "NoSchedule" }];
+    const posted = () => world.api.object(NODES, "node-a") as unknown as NodeAsPosted;
+    const isTold = (): boolean =>
+      posted().spec.taints.length === 0 &&
+      posted().status.conditions.some(({ type, status }) => type === "WayoutReady" && status === "True");
+    world.post(a, ["10.244.1.0/24"], { taints });
+    await world.agent(a, "--startup-taint", "wayout.dev/starting");
+    await until(isTold, "it is ready");
+    // As kubelet does it when somebody deleted its Node: at first without a podCIDR.
+    world.api.delete(NODES, "node-a");
+    world.post(a, [], { taints });
+    world.post(a, ["10.244.1.0/24"], { taints });
+    await until(isTold, "it is ready again");
+    expect(await readyz(a)).toEqual({ ready: true, troubles: [] });
+  },
+  TIMEOUT_MS,
+);
+
+test(
   "without any role but to read nodes it works, and a network of others that sorts before ours is told",
   async () => {
     const { world, a, start } = await lonely(1);

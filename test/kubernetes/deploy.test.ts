@@ -87,6 +87,31 @@ const DAEMON_SET = v.object({
   }),
 });
 
+/**
+ * What ours has of its kind in admissionregistration.k8s.io/v1: a misspelt key would be dropped by a server of 1.30, and with
+ * it the restriction. No such server is asked here.
+ */
+const ADMISSION_POLICY = v.strictObject({
+  apiVersion: v.literal("admissionregistration.k8s.io/v1"),
+  kind: v.string(),
+  metadata: named.entries.metadata,
+  spec: v.strictObject({
+    failurePolicy: v.literal("Fail"),
+    matchConstraints: v.strictObject({
+      resourceRules: v.tuple([
+        v.strictObject({
+          apiGroups: v.tuple([v.literal("")]),
+          apiVersions: v.tuple([v.literal("v1")]),
+          operations: v.tuple([v.literal("UPDATE")]),
+          resources: v.tuple([v.literal("nodes"), v.literal("nodes/status")]),
+        }),
+      ]),
+    }),
+    matchConditions: v.tuple([v.strictObject({ name: v.string(), expression: v.string() })]),
+    validations: v.tuple([v.strictObject({ expression: v.string(), message: v.string() })]),
+  }),
+});
+
 const KINDS: Readonly<Record<string, v.GenericSchema>> = {
   Namespace: named,
   ServiceAccount: named,
@@ -95,9 +120,15 @@ const KINDS: Readonly<Record<string, v.GenericSchema>> = {
   ClusterRoleBinding: v.object({ subjects: v.tuple([subject]) }),
   RoleBinding: v.object({ subjects: v.tuple([subject]) }),
   DaemonSet: DAEMON_SET,
-  ValidatingAdmissionPolicy: v.object({ spec: v.object({ failurePolicy: v.literal("Fail") }) }),
-  ValidatingAdmissionPolicyBinding: v.object({
-    spec: v.object({ policyName: v.literal("wayout-own-node") }),
+  ValidatingAdmissionPolicy: ADMISSION_POLICY,
+  ValidatingAdmissionPolicyBinding: v.strictObject({
+    apiVersion: v.literal("admissionregistration.k8s.io/v1"),
+    kind: v.string(),
+    metadata: named.entries.metadata,
+    spec: v.strictObject({
+      policyName: v.literal("wayout-own-node"),
+      validationActions: v.tuple([v.literal("Deny")]),
+    }),
   }),
 };
 

@@ -5,7 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { socketPath } from "../../src/agent/socket.ts";
 import { egressPlan, EGRESS_ANNOTATION, type EgressPod } from "../../src/kubernetes/egress/egress-plan.ts";
-import { GrantsFile, parseGrants } from "../../src/kubernetes/egress/grants.ts";
+import { PolicyDocument } from "../../src/policy/document.ts";
+import { GrantsFile, grantsOf } from "../../src/kubernetes/egress/grants.ts";
 import { DROPPED } from "../../src/nat/intent.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { until } from "../support/until.ts";
@@ -14,6 +15,7 @@ import type { ApiObject } from "./api-server.ts";
 import { ClusterWorld, seenAs, SERVER, type ClusterNodeOfTest } from "./cluster-world.ts";
 
 const unit = testWith([]);
+const readDocument = await PolicyDocument.reader();
 const EGRESS = "203.0.113.50";
 const EGRESS6 = "2001:db8:113::50";
 const GRANTS = { namespaces: { shop: [EGRESS, "2001:db8:113::/112"], lab: ["203.0.113.64/28"] } };
@@ -36,7 +38,7 @@ function planOf(
       podCidrs: ["10.244.1.0/24", "fd00:10:244:1::/64"],
       addresses: new Set(addresses),
     },
-    parseGrants({ ...GRANTS, ...grants }),
+    grantsOf(readDocument(JSON.stringify({ ...GRANTS, ...grants }), "grants", { doing: "", todo: "" })),
   );
 }
 
@@ -108,36 +110,58 @@ unit("while a pod that asks for an address is starting, only pods that are known
   expect(planOf([shop(young), other(old)], namespaces).sources).toHaveLength(1);
 });
 
-unit("a file that cannot be used names the key, and leaves in force what it said before", async () => {
-  const directory = mkdtempSync(join(tmpdir(), "wayout-grants-"));
-  afterThisTest(() => rmSync(directory, { recursive: true, force: true }));
-  const path = join(directory, "grants.yaml");
-  for (const text of [
-    "namespaces: { shop: [300.1.1.1] }",
-    "fallback: perhaps\nnamespaces: {}",
-    "{}",
-    "[",
-    "x: 1",
-  ]) {
-    writeFileSync(path, text);
-    const refused: unknown = await GrantsFile.open(path).catch((error: unknown) => error);
-    expect(refused).toMatchObject({ code: "bad-egress-grants" });
-  }
-  const put = (text: string): void => {
-    writeFileSync(`${path}.new`, text);
-    renameSync(`${path}.new`, path);
-  };
-  put(JSON.stringify(GRANTS));
-  const file = await GrantsFile.open(path);
-  expect(file.grants.isGranted("shop", EGRESS)).toBe(true);
-  put("namespaces: 7");
-  expect([file.grants.isGranted("shop", EGRESS), file.trouble?.includes("stays in force")]).toEqual([
-    true,
-    true,
-  ]);
-  put("namespaces: {}");
-  expect([file.grants.isGranted("shop", EGRESS), file.trouble]).toEqual([false, undefined]);
-});
+unit(
+  "a file that cannot be used names the key and its line, and leaves in force what it said before",
+  async () => {
+    const directory = mkdtempSync(join(tmpdir(), "wayout-grants-"));
+    afterThisTest(() => rmSync(directory, { recursive: true, force: true }));
+    const path = join(directory, "grants.yaml");
+    const PREFIX = "must be an address, or a prefix like 203.0.113.64/28";
+    for (const [text, said] of [
+      ["namespaces: { shop: [300.1.1.1] }", `namespaces.shop[0]: ${PREFIX} (line 1, column 22)`],
+      [
+        "namespaces:\n  shop: [203.0.113.5]\n  lab:\n  - 7",
+        `namespaces.lab[0]: ${PREFIX} (line 4, column 5)`,
+      ],
+      ["fallback: perhaps\nnamespaces: {}", "fallback: must be drop or node (line 1, column 11)"],
+      ["{}", "namespaces: is missing (line 1, column 1)"],
+      [
+        "namespaces: {}\nnamespace: {}",
+        "namespace: unknown key; known keys are namespaces, fallback, pods (line 2, column 1)",
+      ],
+      ["- x", "it is no map of keys and values (line 1, column 1)"],
+      ["a: [", "line 1"],
+    ] as const) {
+      writeFileSync(path, text);
+      const refused: unknown = await GrantsFile.open(path).catch((error: unknown) => error);
+      expect(refused).toMatchObject({ code: "bad-egress-grants", said: expect.stringContaining(said) });
+    }
+    for (const [make, said] of [
+      ["mkfifo", "is no regular file"],
+      ["mkdir", "is no regular file"],
+    ] as const) {
+      rmSync(path, { recursive: true, force: true });
+      ask(undefined, [make, path]);
+      const refused: unknown = await GrantsFile.open(path).catch((error: unknown) => error);
+      expect(refused).toMatchObject({ code: "bad-egress-grants", said: `${path} ${said}` });
+    }
+    rmSync(path, { recursive: true });
+    const put = (text: string): void => {
+      writeFileSync(`${path}.new`, text);
+      renameSync(`${path}.new`, path);
+    };
+    put(JSON.stringify(GRANTS));
+    const file = await GrantsFile.open(path);
+    expect(file.grants.isGranted("shop", EGRESS)).toBe(true);
+    put("namespaces: 7");
+    expect([file.grants.isGranted("shop", EGRESS), file.trouble?.includes("stays in force")]).toEqual([
+      true,
+      true,
+    ]);
+    put("namespaces: {}");
+    expect([file.grants.isGranted("shop", EGRESS), file.trouble]).toEqual([false, undefined]);
+  },
+);
 
 const test = testWith(["root", "nft", "openssl", "curl", "ping"]);
 

@@ -34,6 +34,7 @@ class QuickPace implements Pace {
 class Listener {
   readonly states: (readonly string[])[] = [];
   readonly troubles: (string | undefined)[] = [];
+  readonly problems: string[] = [];
   readonly pace = new QuickPace();
   readonly list: WatchedList<ClusterNode>;
 
@@ -42,7 +43,10 @@ class Listener {
       path: NODES,
       read: clusterNodeOf,
       same: isSameNode,
-      changed: (items) => this.states.push([...items.values()].map(lineOf)),
+      changed: (items) => {
+        this.states.push([...items.values()].map(lineOf));
+        for (const { problems } of items.values()) this.problems.push(...problems);
+      },
       trouble: (message) => this.troubles.push(message),
       pace: this.pace,
       ...(options.idleMs === undefined ? {} : { idleMs: options.idleMs }),
@@ -197,18 +201,155 @@ test("an answer that is no list is not an empty one", async () => {
   await until(() => heard.last.length === 1, "a is there");
 });
 
-test("a thousand nodes come in pages, and a page that is too old begins the list anew", async () => {
+async function serverWithThousand(): Promise<TestApiServer> {
   const server = await TestApiServer.start();
   for (let number = 0; number < 1000; number++) {
     const [high, low] = [Math.floor(number / 250), number % 250];
     server.put(NODES, nodeObject(`n${number}`, [`10.${high}.${low}.0/24`], [`192.0.${high}.${low + 1}`]));
   }
-  server.wrong.expiresPages = true;
+  return server;
+}
+
+test("a thousand nodes come in pages; where the pages are too old again and again, in one", async () => {
+  const server = await serverWithThousand();
+  server.wrong.failsPages = { status: 410, times: 1000 };
   const heard = new Listener(server);
   await until(() => heard.states.length > 0, "they are there");
   expect(heard.states.map((one) => one.length)).toEqual([1000]);
-  // Two pages each, and the first time the second one was refused.
-  expect(server.count("GET", NODES)).toBe(4);
+  // Of the two pages the second one was refused, and nobody has to wait or to hear of it.
+  expect(server.count("GET", NODES)).toBe(3);
+  expect([heard.troubles, heard.pace.waited]).toEqual([[], []]);
+});
+
+for (const [status, retryAfter, waited] of [
+  [500, undefined, 600],
+  [429, 7, 7000],
+  [429, 86_400, 30_000],
+] as const) {
+  test(`${status} between two pages${retryAfter === undefined ? "" : ` with Retry-After: ${retryAfter}`} is no half list`, async () => {
+    const server = await serverWithThousand();
+    server.wrong.failsPages = {
+      status,
+      times: 1,
+      ...(retryAfter === undefined ? {} : { retryAfter }),
+    };
+    const heard = new Listener(server);
+    await until(() => heard.states.length > 0, "they are there");
+    expect(heard.states.map((one) => one.length)).toEqual([1000]);
+    expect(heard.pace.waited).toEqual([waited]);
+    expect(heard.troubles).toEqual([
+      expect.stringContaining(`it answered ${status}: as the test wants it`),
+      undefined,
+    ]);
+  });
+}
+
+for (const endlessPages of ["same", "new"] as const) {
+  test(`a list that never ends (${endlessPages} pages) is told, and none of it is believed`, async () => {
+    const server = await serverWith(A);
+    server.wrong.endlessPages = endlessPages;
+    const heard = new Listener(server);
+    await until(() => heard.troubles.length > 0, "it is told");
+    expect(heard.troubles[0]).toContain("its pages do not end");
+    expect(heard.states).toEqual([]);
+    delete server.wrong.endlessPages;
+    await until(() => heard.last.length === 1, "a is there");
+  });
+}
+
+test("events that say nothing, or what nobody knows, change nothing and cost no connection", async () => {
+  const server = await serverWith(A);
+  const heard = new Listener(server);
+  await until(() => server.watches === 1, "it watches");
+  for (const event of [
+    { type: "BOOKMARK", object: {} },
+    { type: "BOOKMARK", object: { metadata: { resourceVersion: "" } } },
+    { type: "BOOKMARK", object: { kind: "Node", metadata: null } },
+    { type: "RENAMED", object: nodeObject("a", ["10.9.9.0/24"], ["192.0.2.9"]) },
+    { type: "ADDED", object: nodeObject(...A, { uid: "one" }) },
+    { type: "ADDED", object: nodeObject(...A, { uid: "one" }) },
+    { type: "DELETED", object: nodeObject("nobody", [], []) },
+    { type: "MODIFIED", object: { metadata: {} } },
+    { type: "MODIFIED", object: { metadata: { name: 7 }, spec: [] } },
+  ])
+    server.say(`${JSON.stringify(event)}\n`);
+  server.put(NODES, nodeObject(...B));
+  await until(() => heard.last.length === 2, "b is there");
+  // The first ADDED is another Node than the listed one, and the second the same again.
+  expect(heard.states).toEqual([[LINE_A], [LINE_A], [LINE_A, LINE_B]]);
+  expect([server.count("GET", NODES), server.count("GET", NODES, true)]).toEqual([1, 1]);
+  expect(heard.troubles).toEqual([]);
+});
+
+test("an object whose fields are all of the wrong kind is a node without prefixes and addresses", async () => {
+  const server = await serverWith(A);
+  const heard = new Listener(server);
+  await until(() => server.watches === 1, "it watches");
+  for (const [spec, status] of [
+    ["text", 7],
+    [{ podCIDRs: {} }, { addresses: "x", conditions: {} }],
+    [
+      { podCIDRs: [null, {}, 7, "10.0.0.0/33", "x".repeat(5_000_000)] },
+      { addresses: [null, 7, { type: "InternalIP" }] },
+    ],
+    [{ podCIDRs: Array.from({ length: 50_000 }, () => "x") }, null],
+  ] as const)
+    server.say(`${JSON.stringify({ type: "ADDED", object: { metadata: { name: "odd" }, spec, status } })}\n`);
+  server.put(NODES, nodeObject(...B));
+  await until(() => heard.last.length === 3, "b is there");
+  expect(heard.last).toEqual([LINE_A, "odd", LINE_B]);
+  expect(JSON.stringify(heard.problems).length).toBeLessThan(20_000);
+  expect(heard.troubles).toEqual([]);
+});
+
+test("a Node that is deleted and registered again by the same name is another one", async () => {
+  const server = await serverWith(A, B);
+  const heard = new Listener(server);
+  await until(() => server.watches === 1, "it watches");
+  server.delete(NODES, "a");
+  server.put(NODES, nodeObject("a", [], ["192.0.2.1"]));
+  server.put(NODES, nodeObject("a", ["10.244.9.0/24"], ["192.0.2.1"]));
+  await until(() => heard.last.includes("a 10.244.9.0/24 192.0.2.1"), "a has its new prefix");
+  expect(heard.states).toEqual([
+    [LINE_A, LINE_B],
+    [LINE_B],
+    [LINE_B, "a 192.0.2.1"],
+    [LINE_B, "a 10.244.9.0/24 192.0.2.1"],
+  ]);
+  // While nobody watched: the list says it, and the name is the same.
+  const before = heard.states.length;
+  server.dropConnections();
+  server.delete(NODES, "b");
+  server.put(NODES, nodeObject(...B));
+  server.compact();
+  await until(() => heard.states.length > before, "it is told, for the Node is another one");
+  expect(heard.last).toEqual(["a 10.244.9.0/24 192.0.2.1", LINE_B]);
+});
+
+test("an event larger than any object is not asked for again and again: the list says what it said", async () => {
+  const server = await serverWith(A);
+  const heard = new Listener(server);
+  await until(() => server.watches === 1, "it watches");
+  server.put(NODES, { ...nodeObject(...B), images: "x".repeat(9_000_000) });
+  await until(() => heard.last.length === 2, "b is there");
+  expect(heard.troubles[0]).toContain("a line is longer than");
+  expect(server.count("GET", NODES)).toBe(2);
+  await until(() => server.watches === 1, "it watches again");
+  expect(heard.troubles.at(-1)).toBeUndefined();
+});
+
+test("a version that the server has not reached, as after its database was restored, is a new list", async () => {
+  const server = await serverWith(A);
+  const heard = new Listener(server);
+  await until(() => server.watches === 1, "it watches");
+  server.wrong.ahead = true;
+  server.put(NODES, nodeObject(...B));
+  server.endWatches();
+  await until(() => server.count("GET", NODES) > 1, "it lists");
+  delete server.wrong.ahead;
+  await until(() => server.watches === 1, "it watches again");
+  expect(heard.last).toEqual([LINE_A, LINE_B]);
+  expect(heard.troubles).toEqual([]);
 });
 
 test("an API server that is away for an hour: what is known stays, and it is asked every 30 s at most", async () => {

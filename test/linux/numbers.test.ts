@@ -1,9 +1,17 @@
 /** Numbers that stand in one place in linux/, against the kernel's own headers. */
+import { SOCKADDR_BYTES } from "../../src/kernel/inet-socket.ts";
+import {
+  ICMP_HEADER_BYTES,
+  IP_HEADER_BYTES,
+  IPV6_EXTENSION,
+  TCP_HEADER_BYTES,
+  UDP_HEADER_BYTES,
+} from "../../src/linux/packet/packet.ts";
 import { expect } from "bun:test";
 import * as openFlags from "../../src/kernel/open-flags.ts";
 import { ICMP_CODES, ICMP_TYPES, ICMPV6_CODES, ICMPV6_TYPES } from "../../src/linux/icmp.ts";
 import { IP_PROTOCOL } from "../../src/linux/ip-protocol.ts";
-import { ARPHRD, ETH_P } from "../../src/linux/link-layer.ts";
+import { ARPHRD, ETH_P, ETH_HLEN } from "../../src/linux/link-layer.ts";
 import {
   BRIDGE_HOOK_PRIORITY,
   CT_STATE,
@@ -52,6 +60,35 @@ testWithHeaders("the socket interface, files and signals", () => {
     without(numbers, "SOL_NETLINK"),
   );
   expectHeaders(["linux/fcntl.h", "asm/signal.h"], "", { ...openFlags, SIGKILL });
+});
+
+testWithHeaders("sizes of headers and of socket addresses, what may stand before a transport header", () => {
+  const sizes = {
+    "sizeof(struct iphdr)": IP_HEADER_BYTES[4],
+    "sizeof(struct ipv6hdr)": IP_HEADER_BYTES[6],
+    "sizeof(struct tcphdr)": TCP_HEADER_BYTES,
+    "sizeof(struct udphdr)": UDP_HEADER_BYTES,
+    "sizeof(struct icmphdr)": ICMP_HEADER_BYTES,
+    ETH_HLEN,
+    IPPROTO_HOPOPTS: IPV6_EXTENSION.hopByHop,
+    IPPROTO_ROUTING: IPV6_EXTENSION.routing,
+    IPPROTO_FRAGMENT: IPV6_EXTENSION.fragment,
+    IPPROTO_DSTOPTS: IPV6_EXTENSION.destinationOptions,
+    "sizeof(struct sockaddr_in)": SOCKADDR_BYTES[4],
+    "sizeof(struct sockaddr_in6)": SOCKADDR_BYTES[6],
+  };
+  const headers = [
+    "netinet/in.h",
+    "linux/ip.h",
+    "linux/ipv6.h",
+    "linux/tcp.h",
+    "linux/udp.h",
+    "linux/icmp.h",
+  ];
+  const expressions = Object.keys(sizes);
+  expect([...evaluateC([...headers, "linux/if_ether.h"], expressions).values()]).toEqual(
+    Object.values(sizes),
+  );
 });
 
 testWithHeaders("messages of ICMP", () => {

@@ -145,7 +145,7 @@ describe("refusals name the field, the position and the way out", () => {
       "cidrLimit: 1\nnonMasqueradeCIDRs: [10.0.0.0/8, 192.168.0.0/16]",
       "nonMasqueradeCIDRs: holds 2 CIDRs; cidrLimit is 1",
     ],
-    ["a list", "- a", "a policy is a map of keys and values (line 1, column 1)"],
+    ["a list", "- a", "it is no map of keys and values (line 1, column 1)"],
     ["no YAML", "a: [", "(line 1, column 5)"],
     [
       "a key twice",

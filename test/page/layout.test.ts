@@ -7,7 +7,7 @@ import { layoutOf, NARROW, tileAt, tilePlace } from "../../src/page/layout/pictu
 import { reachOf, type MovingFlow } from "../../src/page/layout/ways.ts";
 import { MOST_TILES, rowsOf } from "../../src/page/layout/rows.ts";
 import { spanText } from "../../src/page/layout/flow-text.ts";
-import { parsePlace, placeText } from "../../src/page/layout/address.ts";
+import { parseAddressBar, addressBarText } from "../../src/page/layout/address-bar.ts";
 
 function podCalled(name: string, more: Partial<PicturePod> = {}): PicturePod {
   return {
@@ -140,10 +140,10 @@ test("what is as it was before is the same object, wherever it stands now", () =
 test("the address bar holds what is looked at, whatever a pod is called", () => {
   for (const pod of ["ns-blue", "a/b&c=d?e#f", "<img src=x>", "ü \u202e %41", "x".repeat(10_000)]) {
     const place = { view: "connections", of: { pod, at: "2026-01-01T00:00:00Z" } } as const;
-    expect(parsePlace(placeText(place))).toEqual(place);
+    expect(parseAddressBar(addressBarText(place))).toEqual(place);
   }
-  expect(parsePlace("#/nowhere?pod=")).toEqual({ view: "", of: {} });
-  expect(parsePlace("")).toEqual({ view: "", of: {} });
+  expect(parseAddressBar("#/nowhere?pod=")).toEqual({ view: "", of: {} });
+  expect(parseAddressBar("")).toEqual({ view: "", of: {} });
 });
 
 test("a time is told in the unit in which a person would say it", () => {

@@ -3,10 +3,21 @@
  * program's lock, a directory that is not mounted yet) is no damage, and costs no file.
  */
 import { Database } from "bun:sqlite";
-import { chmodSync, closeSync, mkdirSync, openSync, renameSync, rmSync } from "node:fs";
-import { dirname } from "node:path";
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { codeOf, messageOf, WayoutError } from "../../error.ts";
 import { fileKey } from "../../kernel/file.ts";
+import { obstacleAt } from "../../kernel/own-place.ts";
 
 /** Raised when a file of this version cannot be read by the one before. */
 const VERSION = 1;
@@ -14,8 +25,13 @@ const VERSION = 1;
 const LOG_PAGES = 256;
 /** Another program's lock is waited for so long: the agent does nothing else meanwhile. */
 const BUSY_MS = 40;
+/** So many that were put aside are kept: each may be as large as a journal. */
+const KEPT_ASIDE = 3;
+
 /** Of SQLite, for a file that is none, or no whole one. */
-const DAMAGE: ReadonlySet<string | undefined> = new Set(["SQLITE_CORRUPT", "SQLITE_NOTADB"]);
+export function isDamage(error: unknown): boolean {
+  return /^SQLITE_(CORRUPT|NOTADB)/.test(codeOf(error) ?? "");
+}
 
 const SCHEMA = `
 CREATE TABLE event (
@@ -54,14 +70,9 @@ export interface OpenedFile {
 export function openOrBegin(path: string): OpenedFile {
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    // Made by us, so that it is nobody else's to read from the first moment on; SQLite gives its log the same mode.
-    closeSync(openSync(path, "a", 0o600));
-    chmodSync(path, 0o600);
-    const opened = open(path, "write");
+    const opened = openOwn(path);
     if (opened instanceof Database) return { database: opened, id: fileKey(path) };
-    const aside = `${path}.${new Date().toISOString().replaceAll(":", "")}`;
-    renameSync(path, aside);
-    for (const beside of ["-wal", "-shm"]) rmSync(`${path}${beside}`, { force: true });
+    const aside = putAside(path);
     closeSync(openSync(path, "wx", 0o600));
     const fresh = open(path, "write");
     if (!(fresh instanceof Database)) throw new Error(fresh.why);
@@ -72,10 +83,43 @@ export function openOrBegin(path: string): OpenedFile {
   }
 }
 
+/** A database, or why this file will never be ours. */
+function openOwn(path: string): ReturnType<typeof open> {
+  // A FIFO would be waited for without an end.
+  const obstacle = obstacleAt(path, "file");
+  if (obstacle !== undefined) throw new Error(obstacle);
+  const owner = statSync(path, { throwIfNoEntry: false })?.uid;
+  // Its owner may read it, and write to it what he likes, whatever its mode.
+  if (owner !== undefined && owner !== process.geteuid?.()) return { why: `it belongs to user ${owner}` };
+  // Made by us, so that it is nobody else's to read from the first moment on; SQLite gives its log the same mode.
+  closeSync(openSync(path, "a", 0o600));
+  chmodSync(path, 0o600);
+  return open(path, "write");
+}
+
+/** Under another name, with the log of what is not in the file yet. @returns that name */
+function putAside(path: string): string {
+  const aside = `${path}.${new Date().toISOString().replaceAll(":", "")}`;
+  renameSync(path, aside);
+  if (existsSync(`${path}${LOG}`)) renameSync(`${path}${LOG}`, `${aside}${LOG}`);
+  rmSync(`${path}-shm`, { force: true });
+  const directory = dirname(path);
+  const before = readdirSync(directory).filter(
+    (name) => name.startsWith(`${basename(path)}.`) && /\.\d{4}-\d\d-\d\dT\d{6}\.\d{3}Z$/.test(name),
+  );
+  for (const name of before.sort().slice(0, -KEPT_ASIDE))
+    for (const ending of ["", LOG]) rmSync(join(directory, `${name}${ending}`), { force: true });
+  return aside;
+}
+
+/** What SQLite calls its write-ahead log, behind the file's name. */
+export const LOG = "-wal";
+
 /** @throws WayoutError `journal-not-opened` */
 export function openToRead(path: string): Database {
   let opened: ReturnType<typeof open>;
   try {
+    if (!statSync(path).isFile()) throw new Error("it is no regular file");
     opened = open(path, "read");
   } catch (error) {
     throw notOpened(path, error);
@@ -96,7 +140,7 @@ function open(path: string, to: "read" | "write"): Database | { readonly why: st
     return { why };
   } catch (error) {
     database?.close();
-    if (DAMAGE.has(codeOf(error))) return { why: `it is damaged (${messageOf(error)})` };
+    if (isDamage(error)) return { why: `it is damaged (${messageOf(error)})` };
     throw error;
   }
 }
@@ -131,7 +175,7 @@ function versionProblem(version: number): string | undefined {
   return `it is of version ${version}, and this wayout knows version ${VERSION}`;
 }
 
-function notOpened(path: string, error: unknown): WayoutError {
+export function notOpened(path: string, error: unknown): WayoutError {
   return new WayoutError({
     code: "journal-not-opened",
     kind: "machine",

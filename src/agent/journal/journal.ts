@@ -10,14 +10,14 @@ import { existsSync, statSync } from "node:fs";
 import { messageOf, WayoutError } from "../../error.ts";
 import { monotonicMs } from "../../kernel/calls.ts";
 import { fileKey } from "../../kernel/file.ts";
-import { openOrBegin, openToRead } from "./file.ts";
+import { isDamage, LOG, notOpened, openOrBegin, openToRead } from "./file.ts";
 import { cutValue, getValue, type CutValue, type PartName } from "./parts.ts";
 import { present } from "../../present.ts";
 import type { EVENT_KINDS } from "../../naming/event-kinds.ts";
 
 const MEGABYTE = 1024 * 1024;
-/** All of it, the write-ahead log included. */
-const MOST_BYTES = 20 * MEGABYTE;
+/** What it holds. The file is as large at most, and the write-ahead log beside it makes it 20 MB. */
+const MOST_BYTES = 18 * MEGABYTE;
 /** A file that could not be opened is tried again after this. */
 const AGAIN_MS = 5_000;
 /** When the file is full, so much of the oldest is forgotten at once. */
@@ -154,7 +154,6 @@ export class Journal implements Disposable {
       }
       this.#last = now;
     });
-    if (this.bytes() > MOST_BYTES) this.#write(forgetOldest);
   }
 
   /** Remembers how something is now, for the next agent. */
@@ -201,11 +200,14 @@ export class Journal implements Disposable {
       );
       values.push(query.pod);
     }
-    const rows = this.#opened()
-      .query(
-        `SELECT * FROM event ${conditions.length === 0 ? "" : `WHERE ${conditions.join(" AND ")}`} ORDER BY id DESC LIMIT ?`,
-      )
-      .all(...values, query.limit ?? 10_000) as Row[];
+    const rows = this.#read(
+      (database) =>
+        database
+          .query(
+            `SELECT * FROM event ${conditions.length === 0 ? "" : `WHERE ${conditions.join(" AND ")}`} ORDER BY id DESC LIMIT ?`,
+          )
+          .all(...values, query.limit ?? 10_000) as Row[],
+    );
     return rows.toReversed().map(eventOf);
   }
 
@@ -215,13 +217,16 @@ export class Journal implements Disposable {
    */
   snapshotAt(at?: number): { readonly at: number; readonly snapshot: unknown } {
     const database = this.#opened();
-    const row = database
-      .query(
-        at === undefined
-          ? "SELECT at, root FROM snapshot ORDER BY id DESC LIMIT 1"
-          : "SELECT at, root FROM snapshot WHERE at <= ? ORDER BY at DESC, id DESC LIMIT 1",
-      )
-      .get(...(at === undefined ? [] : [at])) as { at: number; root: Uint8Array } | null;
+    const row = this.#read(
+      () =>
+        database
+          .query(
+            at === undefined
+              ? "SELECT at, root FROM snapshot ORDER BY id DESC LIMIT 1"
+              : "SELECT at, root FROM snapshot WHERE at <= ? ORDER BY at DESC, id DESC LIMIT 1",
+          )
+          .get(...(at === undefined ? [] : [at])) as { at: number; root: Uint8Array } | null,
+    );
     if (row === null) throw this.#before(at ?? Date.now());
     const get = database.query("SELECT body FROM part WHERE name = ?");
     try {
@@ -231,6 +236,7 @@ export class Journal implements Disposable {
       });
       return { at: row.at, snapshot };
     } catch (error) {
+      this.#damaged(error);
       throw new WayoutError({
         code: "journal-damaged",
         kind: "broken",
@@ -254,7 +260,7 @@ export class Journal implements Disposable {
 
   /** On the disk, the write-ahead log included. */
   bytes(): number {
-    return sizeOf(this.path) + sizeOf(`${this.path}-wal`);
+    return sizeOf(this.path) + sizeOf(`${this.path}${LOG}`);
   }
 
   /** What writing has taken up to now. */
@@ -294,16 +300,54 @@ export class Journal implements Disposable {
     try {
       const database = this.#opened();
       const result = database.transaction(() => work(database))();
-      this.#tell("");
+      this.#tell(this.#madeRoom(database));
       return result;
     } catch (error) {
       // What was noted of parts went back with the transaction.
       this.#last = new Map();
+      this.#damaged(error);
       this.#tell(`${this.path} cannot be written: ${messageOf(error)}`);
       return undefined;
     } finally {
       this.#writingMs += performance.now() - began;
     }
+  }
+
+  /** "" when all is well: what was written stays written where nothing could be forgotten for it. */
+  #madeRoom(database: Database): string {
+    try {
+      if (heldBytes(database) > MOST_BYTES) database.transaction(() => forgetOldest(database))();
+      return "";
+    } catch (error) {
+      this.#damaged(error);
+      return `what is oldest in ${this.path} cannot be forgotten: ${messageOf(error)}`;
+    }
+  }
+
+  /** @throws WayoutError `journal-not-opened`, `journal-damaged` */
+  #read<T>(work: (database: Database) => T): T {
+    try {
+      return work(this.#opened());
+    } catch (error) {
+      if (error instanceof WayoutError) throw error;
+      this.#damaged(error);
+      throw new WayoutError({
+        code: "journal-damaged",
+        kind: "broken",
+        doing: `reading the journal ${this.path}`,
+        said: messageOf(error),
+        todo: "An agent that writes to it puts it aside and begins a new one.",
+        cause: error,
+      });
+    }
+  }
+
+  /** A file that was damaged under our hands is opened again, where it is looked through and put aside. */
+  #damaged(error: unknown): void {
+    if (!isDamage(error) || this.told === undefined) return;
+    this.close();
+    this.#notBefore = monotonicMs() + AGAIN_MS;
+    this.#notOpened = notOpened(this.path, error);
   }
 
   /**
@@ -340,6 +384,16 @@ export class Journal implements Disposable {
   }
 }
 
+/** Without what is free in the file, and with what is only in the log yet. */
+function heldBytes(database: Database): number {
+  const { bytes } = database
+    .query(
+      "SELECT (page_count - freelist_count) * page_size AS bytes FROM pragma_page_count, pragma_freelist_count, pragma_page_size",
+    )
+    .get() as { bytes: number };
+  return bytes;
+}
+
 function forgetOldest(database: Database): void {
   for (const table of ["event", "snapshot"]) {
     database.run(
@@ -367,10 +421,19 @@ function eventOf({ culprit, effects, ...row }: Row): StoredEvent {
   return {
     ...row,
     ...present({
-      by: culprit === null ? undefined : (JSON.parse(culprit) as Culprit),
-      effects: effects === null ? undefined : (JSON.parse(effects) as readonly Effect[]),
+      by: parsed(culprit) as Culprit | undefined,
+      effects: parsed(effects) as readonly Effect[] | undefined,
     }),
   };
+}
+
+/** One word that was damaged takes nothing else away. */
+function parsed(json: string | null): unknown {
+  try {
+    return json === null ? undefined : JSON.parse(json);
+  } catch {
+    return undefined;
+  }
 }
 
 function epochOf(snapshot: number): number {

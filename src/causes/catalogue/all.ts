@@ -55,6 +55,13 @@ export function catalogueEntry(code: FindingCode): CatalogueEntry {
   return CATALOGUE[code];
 }
 
+const ORDER = new Map(Object.keys(CATALOGUE).map((code, index) => [code, index]));
+
+/** How early a packet meets it; 0 for the code of another version. */
+export function placeInOrder(code: string): number {
+  return ORDER.get(code) ?? 0;
+}
+
 /** All codes that hide this one while they stand, directly or through others. */
 export function causesOf(code: FindingCode): ReadonlySet<string> {
   const causes = new Set<string>();

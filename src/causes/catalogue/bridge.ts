@@ -1,6 +1,6 @@
 /** What can be wrong with: veth and bridge. */
 import type { CatalogueEntry } from "../steps.ts";
-import { NO_POD_LINK } from "./hides.ts";
+import { NO_POD_LINK, POD_SENDS_AMISS } from "./hides.ts";
 
 export const BRIDGE = {
   "host-link-missing": {
@@ -40,7 +40,7 @@ export const BRIDGE = {
     title: "the bridge lacks the pods' gateway address",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["bridge-down"],
+    dependsOn: ["bridge-down", "pod-route-captures"],
     about:
       "Pods ask for their gateway's MAC address and get no answer. The route back to them is gone with the address.",
   },
@@ -49,7 +49,7 @@ export const BRIDGE = {
     title: "the bridge has an address of another network than the pod's",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["bridge-down"],
+    dependsOn: ["bridge-down", "pod-route-captures"],
     about:
       "The network's range was changed while the bridge stayed. The bridge plugin says “already has an IP address different from …”.",
   },
@@ -136,7 +136,13 @@ export const BRIDGE = {
     title: "the pod does not answer when the node asks for its MAC address",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["filter-rule-drops", "filter-policy-drops", "bridge-filter-drops", "bridge-port-deaf"],
+    dependsOn: [
+      ...POD_SENDS_AMISS,
+      "filter-rule-drops",
+      "filter-policy-drops",
+      "bridge-filter-drops",
+      "bridge-port-deaf",
+    ],
     about:
       "Answers reach the node and wait there for the pod's MAC address (ARP, neighbour discovery). arp_ignore in the pod, or a rule that drops ARP, keeps it silent.",
   },

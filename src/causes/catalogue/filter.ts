@@ -101,6 +101,15 @@ export const FILTER = {
     about:
       "A match on the time of day, the day of the week or a date, set against the time at which the node was looked at. The kernel's times are UTC.",
   },
+  "other-senders-fail": {
+    step: "filter",
+    title: "the pod's rules let root through, and not the user that the program runs as",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: NO_POD_ADDRESS,
+    about:
+      "Rules of the pod may ask who sends: `-m owner --uid-owner`, `meta skuid`, `ip rule … uidrange`. A VPN's or a proxy's side car has them, and so have rules against misuse. A check that runs as root says nothing of a program that does not.",
+  },
   "invalid-dropped": {
     step: "filter",
     title: "packets that conntrack calls invalid are dropped, and there are such packets",

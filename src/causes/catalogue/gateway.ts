@@ -15,6 +15,7 @@ export const GATEWAY = {
       "bridge-other-subnet",
       "pod-no-route",
       "pod-rule-captures",
+      "pod-route-captures",
     ],
     about: "The pod's route points to an address that neither the node nor another port of the bridge has.",
   },

@@ -11,6 +11,15 @@ export const MTU = {
     dependsOn: ["rule-captures", "route-captures", ...NO_POD_LINK, "mtu-black-hole"],
     about: "Large packets need “fragmentation needed” messages to come back to the pod.",
   },
+  "mtu-learned-small": {
+    step: "mtu",
+    title: "the pod was told that the way takes only very small packets",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: ["mtu-black-hole"],
+    about:
+      "“Fragmentation needed” makes an exception in the route cache of the pod's kernel, for ten minutes (`ip route get` shows `expires … mtu`). It outlives the link that it was about, and nobody checks who sent it.",
+  },
   "mtu-black-hole": {
     step: "mtu",
     title: "small packets pass and large ones are lost, and no message tells the pod",

@@ -1,5 +1,6 @@
 /** What can be wrong with: NAT. */
 import type { CatalogueEntry } from "../steps.ts";
+import { NO_POD_ADDRESS, POD_SENDS_AMISS } from "./hides.ts";
 
 export const NAT = {
   "nat-missing": {
@@ -8,6 +9,7 @@ export const NAT = {
     severity: "error",
     stopsTraffic: true,
     dependsOn: [
+      ...POD_SENDS_AMISS,
       "flow-untracked",
       "rule-captures",
       "route-captures",
@@ -37,6 +39,7 @@ export const NAT = {
     severity: "error",
     stopsTraffic: true,
     dependsOn: [
+      ...POD_SENDS_AMISS,
       "flow-untracked",
       "rule-captures",
       "route-captures",
@@ -50,7 +53,7 @@ export const NAT = {
     title: "an earlier rule excludes the packet from translation",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["flow-untracked", "rule-captures", "route-captures"],
+    dependsOn: [...POD_SENDS_AMISS, "flow-untracked", "rule-captures", "route-captures"],
     about:
       "An accept or return before the translating rule, or a list of destinations that keep the pod's address.",
   },
@@ -59,7 +62,7 @@ export const NAT = {
     title: "the rule that translated the pod's source was there, and is gone",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["flow-untracked", "rule-captures", "route-captures"],
+    dependsOn: [...POD_SENDS_AMISS, "flow-untracked", "rule-captures", "route-captures"],
     about:
       "Our own record, or the CNI result cache, says that it was installed. A firewall's reload or `nft flush ruleset` took it away with its own. `wayout doctor --fix` puts ours back as it was.",
   },
@@ -104,9 +107,18 @@ export const NAT = {
     title: "the source is translated to an address that the node does not have",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["flow-untracked", "rule-captures", "route-captures"],
+    dependsOn: [...POD_SENDS_AMISS, "flow-untracked", "rule-captures", "route-captures"],
     about:
       "Answers go to that address, and the node does not take them. For example a floating or egress address that moved to another node.",
+  },
+  "pod-nat-foreign-address": {
+    step: "nat",
+    title: "the pod's own rule translates its source to an address that leads nowhere",
+    severity: "error",
+    stopsTraffic: true,
+    dependsOn: NO_POD_ADDRESS,
+    about:
+      "A VPN's side car translates to its tunnel's address. Where such packets leave by the pod's usual link (the tunnel is gone, or a route leads past it), the node does not know the address: it neither translates it nor finds the way back.",
   },
   "nat-no-address": {
     step: "nat",

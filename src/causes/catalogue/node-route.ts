@@ -71,7 +71,7 @@ export const NODE_ROUTE = {
     title: "the node's out-interface is down",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["destination-overlap", "route-captures"],
+    dependsOn: ["destination-overlap", "route-captures", "leg-fails"],
     about: "The interface that the route chose carries nothing.",
   },
   "uplink-gateway-unresolved": {
@@ -79,7 +79,7 @@ export const NODE_ROUTE = {
     title: "the next hop of the node's route does not answer",
     severity: "error",
     stopsTraffic: true,
-    dependsOn: ["uplink-enslaved", "uplink-down", "route-captures", "destination-overlap"],
+    dependsOn: ["uplink-enslaved", "uplink-down", "route-captures", "destination-overlap", "leg-fails"],
     about:
       "The neighbour entry of the next hop is FAILED: the layer below, the provider, or a wrong gateway.",
   },

@@ -82,7 +82,7 @@ async function remoteCommand(remote: Remote): Promise<Command> {
   const there = await remote.load();
   const command = new Command(remote.name).description(there.description());
   command.argument("<pod>", "NAMESPACE/POD, POD or node/NAME");
-  if (remote.name === "trace") command.argument("[destination]", "where to");
+  if (remote.name === "trace") command.argument("[destination]", "where the packet is sent to");
   const shared = there.options.filter(({ long }) => !remote.without.includes(long ?? ""));
   for (const option of shared) command.addOption(option);
   return withCluster(command).action(async () => {

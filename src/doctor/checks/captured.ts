@@ -8,7 +8,7 @@ import { predictPath } from "../predict/predict.ts";
 import { policyRuleText } from "../predict/rule-selector.ts";
 import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
 import type { RepairPlace } from "../remedy/repair.ts";
-import type { Stop } from "../predict/path.ts";
+import type { Prediction, Stop } from "../predict/path.ts";
 import { routeBack } from "./route-fix.ts";
 import { decisionCounted, decisionPlace } from "../wording.ts";
 import { stopText } from "../stop-text.ts";
@@ -51,7 +51,7 @@ function isInUse({ node }: CheckContext, rule: PolicyRule): boolean {
   );
 }
 
-function ownWay(context: CheckContext, rule: PolicyRule): string[] {
+export function ownWay(context: CheckContext, rule: PolicyRule): string[] {
   const product = productOfPolicyRule(rule);
   return product !== undefined && isInUse(context, rule)
     ? [`${product.product} is here and makes the rule again: except the pods (or the destination) there`]
@@ -59,7 +59,7 @@ function ownWay(context: CheckContext, rule: PolicyRule): string[] {
 }
 
 /** Takes the rules away; what a product that is here would make again, the pod is excepted from. */
-function pastRules(context: CheckContext, rules: readonly PolicyRule[]): readonly (Fix | undefined)[] {
+export function pastRules(context: CheckContext, rules: readonly PolicyRule[]): readonly (Fix | undefined)[] {
   const [first] = rules;
   const source = context.path.routed?.source;
   if (first === undefined || source === undefined || !rules.some((rule) => isInUse(context, rule))) {
@@ -67,18 +67,20 @@ function pastRules(context: CheckContext, rules: readonly PolicyRule[]): readonl
   }
   const priority = first.priority - 1;
   if (priority < 1) return [];
-  const family = familyOf(source);
-  const rule: PolicyRule = {
-    family,
-    priority,
-    action: "table",
-    table: RT_TABLE.main,
-    protocol: "boot",
-    flags: [],
-    source: hostCidr(source),
-  };
-  const line = command`ip ${familyFlag(source)} rule add priority ${priority} from ${source} lookup main`;
-  return [context.fix("node", line, undefined, { kind: "add-policy-rule", place: "node", rule })];
+  // What leads the pod's packets away may lead their answers away as well; where it does not, one is enough.
+  return (["from", "to"] as const).map((end) => {
+    const rule: PolicyRule = {
+      family: familyOf(source),
+      priority,
+      action: "table",
+      table: RT_TABLE.main,
+      protocol: "boot",
+      flags: [],
+      [end === "from" ? "source" : "destination"]: hostCidr(source),
+    };
+    const line = command`ip ${familyFlag(source)} rule add priority ${priority} ${end} ${source} lookup main`;
+    return context.fix("node", line, undefined, { kind: "add-policy-rule", place: "node", rule });
+  });
 }
 
 /** So many rules in a row are looked at that lead to one table. */
@@ -288,10 +290,16 @@ function wayText({ node }: CheckContext, way: RouteResult): string {
   return `to “${routeText(way.route, node.view.state.links)}”`;
 }
 
+/** Which rule set the mark that a policy rule asks for. */
+export function markEvidence({ routed }: Prediction, rule: PolicyRule | undefined): Evidence[] {
+  const marked = rule?.mark === undefined ? undefined : routed?.markedBy;
+  if (marked === undefined) return [];
+  return [{ source: `the mark is set by ${decisionPlace(marked)}`, value: decisionCounted(marked) }];
+}
+
 function evidenceOf({ path, node }: CheckContext, { rule, rules, way, own }: Captured): Evidence[] {
   const { links } = node.view.state;
   const { routed } = path;
-  const marked = rule.mark === undefined ? undefined : routed?.markedBy;
   const text = (result: RouteResult): string =>
     result.route !== undefined
       ? routeText(result.route, links)
@@ -300,9 +308,7 @@ function evidenceOf({ path, node }: CheckContext, { rule, rules, way, own }: Cap
         : result.error;
   return [
     ...rules.map((one) => ({ source: "ip rule", value: policyRuleText(one) })),
-    ...(marked === undefined
-      ? []
-      : [{ source: `the mark is set by ${decisionPlace(marked)}`, value: decisionCounted(marked) }]),
+    ...markEvidence(path, rule),
     {
       source: `ip route get ${routed?.destination ?? ""} from ${routed?.source ?? ""} iif ${path.inLink?.name ?? ""}${rule.mark === undefined ? "" : ` mark ${routed?.mark ?? 0}`}`,
       value: text(way),

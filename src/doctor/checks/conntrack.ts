@@ -1,4 +1,5 @@
 /** Is there room to remember one more connection? */
+import { TCP_TIMEOUTS_S, UDP_TIMEOUTS_S } from "../../linux/conntrack/timeouts.ts";
 import { TCP_LOOSE } from "../predict/statements.ts";
 import { command } from "../../text/command.ts";
 import { anywhere, finding, sysctlEvidence, type Check, type CheckContext, ruleEvidence } from "../check.ts";
@@ -131,8 +132,16 @@ function growth(context: CheckContext): Finding[] {
 
 /** What applications rest without a word: TCP's keepalive by default, and the shortest of UDP's usual keepalives. */
 const RESTS = {
-  tcp: { sysctl: "net.netfilter.nf_conntrack_tcp_timeout_established", seconds: 7200, usual: 432_000 },
-  udp: { sysctl: "net.netfilter.nf_conntrack_udp_timeout_stream", seconds: 30, usual: 120 },
+  tcp: {
+    sysctl: "net.netfilter.nf_conntrack_tcp_timeout_established",
+    seconds: 7200,
+    usual: TCP_TIMEOUTS_S.established,
+  },
+  udp: {
+    sysctl: "net.netfilter.nf_conntrack_udp_timeout_stream",
+    seconds: 30,
+    usual: UDP_TIMEOUTS_S.replied,
+  },
 } as const;
 
 /** A translated flow that is forgotten while both ends still have it is lost: the answer finds nobody. */

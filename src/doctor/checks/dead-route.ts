@@ -1,6 +1,7 @@
 /** A route leads the packet to where it gets no further, and another one, which it stands before, would carry it. */
 import type { Link } from "../../linux/route/link.ts";
 import type { Route } from "../../linux/route/route.ts";
+import { isPrivateAddress } from "../../address/special-purpose.ts";
 import { command } from "../../text/command.ts";
 import { familyFlag, finding, type CheckContext } from "../check.ts";
 import type { Finding, Fix } from "../finding.ts";
@@ -68,6 +69,22 @@ function captured(context: CheckContext, place: RepairPlace, flow: RouteRequest,
   return other === undefined ? [] : [findingOf(context, place, way.route, other, stop)];
 }
 
+/** Kinds of links behind which other hosts' networks are. */
+const TUNNELS: ReadonlySet<string> = new Set([
+  "vxlan",
+  "geneve",
+  "ipip",
+  "sit",
+  "ip6tnl",
+  "gre",
+  "wireguard",
+  "tun",
+]);
+
+function isIntoTunnel(link: Link | undefined): boolean {
+  return TUNNELS.has(link?.kind ?? "");
+}
+
 /** The route that carries the packet all the way when this one is gone. */
 function carriesInstead(
   { snapshot, pod, target, path: before }: CheckContext,
@@ -79,6 +96,12 @@ function carriesInstead(
   if (changed === undefined) return undefined;
   const { path } = predictPath(changed.snapshot, changed.pod, target);
   if (path.end !== "outside" || takenAway(before.stops, path.stops) === undefined) return undefined;
+  // Into a tunnel private addresses are led on purpose: by the default route nobody has them.
+  const destination = path.left?.destination ?? target.address;
+  const { fib } = preparedNamespace(changed.snapshot.node).view;
+  if (place === "node" && isPrivateAddress(destination) && isIntoTunnel(before.outLink)) {
+    if (fib.onlyDefaultTo(destination) !== undefined) return undefined;
+  }
   const state = place === "node" ? changed.snapshot.node : changed.pod.state!;
   // In the pod the source is chosen by the way.
   const { source: _, ...anySource } = flow;

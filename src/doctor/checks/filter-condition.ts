@@ -4,7 +4,7 @@ import { finding, type CheckContext, ruleEvidence } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import type { DoubtSubject } from "../predict/oracle.ts";
 import type { Otherwise } from "../predict/predict.ts";
-import { decisionText } from "../wording.ts";
+import { quotedDecision } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
 import { counterEvidence, type Filtered } from "./filter-cure.ts";
 
@@ -45,7 +45,7 @@ function conditional({ pod }: CheckContext, { by: doubt, path }: Otherwise): Fin
   const what = stop.direction === "out" ? `what ${pod.name} sends` : `the answers to ${pod.name}`;
   return [
     finding(condition.code, {
-      text: `“${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} drops ${what} ${condition.when}`,
+      text: `${quotedDecision(by)} drops ${what} ${condition.when}`,
       owner: ownerOfDecision(by),
       evidence: [...ruleEvidence(by), { source: "depends on", value: doubt.about }, ...counterEvidence(by)],
       consequence: condition.consequence,

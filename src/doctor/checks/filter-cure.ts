@@ -269,10 +269,14 @@ export function pastRule(context: CheckContext, decided: Decided): (Fix | undefi
 }
 
 /** The pair of pod and destination passes the chain that translates it, so that the next one may. */
-export function pastTranslation(context: CheckContext, by: Decision): Fix | undefined {
-  const decided = { by, place: "node", direction: "out" } as const;
+export function pastTranslation(
+  context: CheckContext,
+  by: Decision,
+  place: RepairPlace = "node",
+): Fix | undefined {
+  const decided = { by, place, direction: "out" } as const;
   const conditions = conditionsOf(context, decided, "from the destination");
-  return conditions === undefined ? undefined : acceptFirst(context, "node", by.table, by.base, conditions);
+  return conditions === undefined ? undefined : acceptFirst(context, place, by.table, by.base, conditions);
 }
 
 /** Another product's rule stays: this pod's packets are accepted in front of it. Only that pair, where one is known. */
@@ -288,13 +292,16 @@ function conditionsOf(
   { by, place, direction }: Decided,
   senders: Senders,
 ): Conditions | undefined {
-  const { sent, left } = path;
+  const { sent, left, routed, localEnd } = path;
   if (sent === undefined) return undefined;
   const { hook, priority } = by.base.base;
   // Where the NAT core of prerouting has not been yet, a packet has its addresses from the wire.
   const early =
     hook === "ingress" || place === "pod" || (hook === "prerouting" && priority < HOOK_PRIORITY.dstnat);
-  const destination = early ? target.address : (left?.destination ?? target.address);
+  // What a rule redirects has the address that it was given from there on.
+  const ended = hook === "input" && direction === "out" && localEnd?.place === place;
+  const behind = ended ? localEnd.address : (left ?? routed)?.destination;
+  const destination = early && !ended ? target.address : (behind ?? target.address);
   const ip: "ip" | "ip6" = family === 4 ? "ip" : "ip6";
   const anywhere = senders === "from any sender" || target.address === ANYWHERE[family].address;
   if (direction === "out") {

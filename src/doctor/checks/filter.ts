@@ -7,7 +7,15 @@ import { isOwnDrop } from "./nat-dropped.ts";
 import { isGuardsWork } from "./nat-programs.ts";
 import type { Decision } from "../predict/decision.ts";
 import type { Doubt } from "../predict/oracle.ts";
-import { decisionCounted, decisionPlace, decisionText, traceCommand } from "../wording.ts";
+import { chainText } from "../../linux/nftables/text/place.ts";
+import {
+  decisionChain,
+  decisionCounted,
+  decisionPlace,
+  decisionText,
+  quotedDecision,
+  traceCommand,
+} from "../wording.ts";
 import {
   counterEvidence,
   discoveryText,
@@ -19,6 +27,7 @@ import {
 } from "./filter-cure.ts";
 import { TCP_LOOSE } from "../predict/statements.ts";
 import { onCondition } from "./filter-condition.ts";
+import { otherSenders } from "./other-senders.ts";
 import { failingBranches } from "./branches.ts";
 import { ipsecDrops } from "./ipsec.ts";
 import { invalid } from "./invalid.ts";
@@ -44,6 +53,7 @@ export const filter: Check = {
     "filter-unknown",
     "filter-by-content",
     "filter-by-time",
+    "other-senders-fail",
     "branch-fails",
     "private-destination-outside",
     "invalid-dropped",
@@ -54,6 +64,7 @@ export const filter: Check = {
     ...ipsecDrops(context),
     ...withoutServers(context),
     ...unknown(context),
+    ...otherSenders(context),
     ...invalid(context),
   ],
 };
@@ -84,18 +95,10 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
   const owner = ownerOfDecision(by);
   const place = decisionPlace(by);
   const policy = by.rule === undefined;
-  const rejected = by.action === undefined ? "drops" : "rejects";
   const limit = usedUp(context, by);
-  const used = limit === undefined ? "" : usedText(limit, by);
   const cure = filterCure(context, stop);
   return finding(policy ? "filter-policy-drops" : "filter-rule-drops", {
-    text: policy
-      ? `the policy of ${by.table.family} ${by.table.name} ${by.base.name} (${owner}) drops ${what(context, stop)}, and no rule there accepts${used}`
-      : isForProxy(by)
-        ? `${ruleOf(owner)} “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} gives ${what(context, stop)} to a transparent proxy, and ${proxyText(context, by)}`
-        : isSynProxy(by)
-          ? `${ruleOf(owner)} “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} answers ${what(context, stop)} in the destination's name (a SYN proxy) and never opens the connection: ${TCP_LOOSE} is not 0, so that conntrack takes the pod's next packet for a connection of its own`
-          : `${ruleOf(owner)} “${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} ${rejected} ${what(context, stop)}${used}`,
+    text: dropText(context, stop, limit === undefined ? "" : usedText(limit, by)),
     owner,
     evidence: [
       { source: place, value: decisionCounted(by) },
@@ -114,6 +117,22 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
   });
 }
 
+/** @param used what is said of a limit that is used up, where the verdict depends on one */
+function dropText(context: CheckContext, stop: Filtered, used: string): string {
+  const { by } = stop.stop;
+  const owner = ownerOfDecision(by);
+  const packets = what(context, stop);
+  if (by.rule === undefined) {
+    return `the policy of ${chainText(by.table, by.base)} (${owner}) drops ${packets}, and no rule there accepts${used}`;
+  }
+  const rule = `${ruleOf(owner)} ${quotedDecision(by)}`;
+  if (isForProxy(by)) return `${rule} gives ${packets} to a transparent proxy, and ${proxyText(context, by)}`;
+  if (isSynProxy(by)) {
+    return `${rule} answers ${packets} in the destination's name (a SYN proxy) and never opens the connection: ${TCP_LOOSE} is not 0, so that conntrack takes the pod's next packet for a connection of its own`;
+  }
+  return `${rule} ${by.action === undefined ? "drops" : "rejects"} ${packets}${used}`;
+}
+
 function proxyText(context: CheckContext, by: Decision): string {
   const listener = opaqueListener(context, by);
   return listener === undefined
@@ -126,7 +145,7 @@ function withoutEndpoints(context: CheckContext, stop: Filtered, service: EmptyS
   const { by } = stop.stop;
   const cure = filterCure(context, stop);
   return finding("service-no-endpoints", {
-    text: `Service ${service.name} has no ready endpoints${service.elsewhere ? " on this node" : ""}: kube-proxy's “${service.said}” in ${by.table.family} ${by.table.name} ${by.chain.name} refuses what ${context.pod.name} sends to it`,
+    text: `Service ${service.name} has no ready endpoints${service.elsewhere ? " on this node" : ""}: kube-proxy's “${service.said}” in ${decisionChain(by)} refuses what ${context.pod.name} sends to it`,
     owner: "kube-proxy, for the Service",
     evidence: [...ruleEvidence(by), { source: "kube-proxy says", value: service.said }],
     consequence: "connections to the Service's address are refused at once",

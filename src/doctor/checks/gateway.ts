@@ -121,7 +121,7 @@ function unproxied(
 }
 
 /** As it was read: a destination that lies in one of the pod's own networks has no gateway. */
-function routeInPod({ inside, path, target }: CheckContext): string {
+export function routeInPod({ inside, path, target }: CheckContext): string {
   const way = inside!.view.fib.predict(
     present({
       destination: target.address,
@@ -130,31 +130,6 @@ function routeInPod({ inside, path, target }: CheckContext): string {
   );
   if (way.route !== undefined) return routeText(way.route, inside!.view.state.links);
   return `dev ${path.podLink?.name ?? "none"}`;
-}
-
-/** Another interface of the pod, whose bridge has an address in the pod's network there: a way out that exists. */
-function otherWay(context: CheckContext, family: 4 | 6): { gateway: string; link: string } | undefined {
-  const { inside, node, path } = context;
-  const { state } = inside!.view;
-  for (const link of state.links) {
-    if (link.index === path.podLink?.index || link.kind !== "veth" || !link.up) continue;
-    const host = context.hostEndOf(link);
-    if (host === undefined) continue;
-    const taker = node.view.linkAt(host.master) ?? host;
-    const mine = state.addresses.filter(
-      (one) => one.interface === link.index && one.family === family && one.scope === "global",
-    );
-    const gateway = node.view.state.addresses.find(
-      (one) =>
-        one.interface === taker.index &&
-        mine.some(
-          (own) =>
-            own.family === one.family && cidrContains(cidrOf(own.address, own.prefixLength), one.address),
-        ),
-    );
-    if (gateway !== undefined) return { gateway: gateway.address, link: link.name };
-  }
-  return undefined;
 }
 
 /** The gateway is nobody's: the bridge lost its address, has another network's, or the pod's route is wrong. */
@@ -177,22 +152,6 @@ function withoutOwner(context: CheckContext, address: string, taker: string): Fi
         onTaker.length === 0 ? "none" : onTaker.map((one) => `${one.address}/${one.prefixLength}`).join(", "),
     },
   ];
-  const way = otherWay(context, family);
-  if (way !== undefined && podLink !== undefined && context.path.gateway !== undefined) {
-    return finding("pod-gateway-unowned", {
-      text: `${pod.name}'s default route leads by ${podLink.name} to ${address}, which no interface has; its network by ${way.link} has a gateway, ${way.gateway}`,
-      owner: `the program that made the default route of ${podLink.name} (a second network)`,
-      evidence: [
-        ...evidence,
-        { source: `gateway of ${way.link}`, value: `${way.gateway}, an address of this node` },
-      ],
-      consequence: "the pod asks for its gateway's MAC address and gets no answer",
-      fix: [context.defaultRoute(way.gateway, way.link)],
-      advice: [
-        `for good: only one network of the pod names a default route (${podLink.name}'s without gateway)`,
-      ],
-    });
-  }
   const shared = onTaker.find(
     (one) => mine !== undefined && cidrContains(cidrOf(one.address, one.prefixLength), mine.address),
   );

@@ -1,4 +1,5 @@
 /** Translation that works, and will surprise its users. */
+import { chainText } from "../../linux/nftables/text/place.ts";
 import { command } from "../../text/command.ts";
 import { isPrivateAddress } from "../../address/special-purpose.ts";
 import type { Expression } from "../../linux/nftables/expressions.ts";
@@ -159,7 +160,7 @@ function longChains(context: CheckContext): Finding[] {
           text: `${chain.name} of ${table.family} ${table.name} has ${rules.length} rules, and each new connection meets them one by one`,
           owner: ownerOfDecision(last),
           evidence: [
-            { source: `rules of ${table.family} ${table.name} ${chain.name}`, value: String(rules.length) },
+            { source: `rules of ${chainText(table, chain)}`, value: String(rules.length) },
             ...ruleEvidence(last),
           ],
           consequence: "new connections and changes of the rules take longer with each container",

@@ -28,6 +28,7 @@ import { natFix } from "./nat-fix.ts";
 import { flushedRule, programElsewhere } from "./nat-missing.ts";
 import { dropped } from "./nat-dropped.ts";
 import { ipsecEscaped } from "./ipsec.ts";
+import { foreignInPod } from "./pod-nat.ts";
 import { natPrograms } from "./nat-programs.ts";
 import { natWarnings } from "./nat-warnings.ts";
 
@@ -42,6 +43,7 @@ export const nat: Check = {
     "nat-flushed",
     "hairpin-untranslated",
     "nat-foreign-address",
+    "pod-nat-foreign-address",
     "nat-no-address",
     "nat-dropped",
     "nat-unexpected-address",
@@ -56,6 +58,7 @@ export const nat: Check = {
   ],
   suspects: (context) => [...ipsecEscaped(context), ...ofPublicPrefix(context)],
   run: (context) => [
+    ...foreignInPod(context),
     ...untranslated(context),
     ...ownSource(context),
     ...foreign(context),

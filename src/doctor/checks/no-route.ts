@@ -1,4 +1,5 @@
 /** The node has no route to the destination, or one that refuses it: why, and what gave it the route. */
+import { IPV6_MIN_MTU } from "../../linux/link-layer.ts";
 import { isLinkLocalAddress } from "../../address/special-purpose.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { sysctlWord } from "../../linux/sysctl-name.ts";
@@ -10,8 +11,8 @@ import type { Stop } from "../predict/path.ts";
 import { policyRuleText } from "../predict/rule-selector.ts";
 import type { NodeView } from "../predict/view.ts";
 import { linkText } from "../wording.ts";
-import { deletePolicyRule } from "./captured.ts";
-import { LEAST_IPV6_MTU } from "./pod-address.ts";
+import { markEvidence, ownWay, pastRules } from "./captured.ts";
+import { ownerOfPolicyRule } from "../../rules/owner.ts";
 import { deleteRoute } from "./route-fix.ts";
 
 const OWNER = "the node's routing";
@@ -79,11 +80,15 @@ export function noRoute(context: CheckContext): Finding[] {
       const text = stop.route === undefined ? policyRuleText(stop.rule!) : routeText(stop.route, links);
       return finding("node-route-refused", {
         text: `${stop.route === undefined ? "rule" : "route"} “${text}” of the node refuses ${stop.destination}`,
-        owner: OWNER,
-        evidence: [asked, { source: stop.route === undefined ? `${ip} rule` : `${ip} route`, value: text }],
+        owner: (stop.rule === undefined ? undefined : ownerOfPolicyRule(stop.rule)) ?? OWNER,
+        evidence: [
+          asked,
+          { source: stop.route === undefined ? `${ip} rule` : `${ip} route`, value: text },
+          ...markEvidence(context.path, stop.rule),
+        ],
         consequence: "packets from the pods to this destination end here",
         ...(stop.route === undefined
-          ? { fix: deletePolicyRule(context, stop.rule!) }
+          ? { fix: pastRules(context, [stop.rule!]), advice: ownWay(context, stop.rule!) }
           : deleteRoute(context, "node", stop.route)),
       });
     });
@@ -126,7 +131,7 @@ function lostOrigin(context: CheckContext): Origin {
   const silent = outer.filter(
     (link) => link.up && link.carrier === false && ignoresLinkDown(view.state, context.family, link),
   );
-  const narrow = context.family === 6 ? outer.filter((link) => link.mtu < LEAST_IPV6_MTU) : [];
+  const narrow = context.family === 6 ? outer.filter((link) => link.mtu < IPV6_MIN_MTU) : [];
   const off = context.family === 6 ? outer.filter((link) => setTo(view, link, "disable_ipv6", 1)) : [];
   const forwards = context.family === 6 && view.sysctl("net.ipv6.conf.all.forwarding") === 1;
   const deaf = outer.filter((link) => forwards && link.up && setTo(view, link, "accept_ra", 1));
@@ -136,7 +141,7 @@ function lostOrigin(context: CheckContext): Origin {
     ...silent.map(
       (link) => `${link.name} has no carrier, and its routes do not count (ignore_routes_with_linkdown)`,
     ),
-    ...narrow.map((link) => `${link.name} has an mtu of ${link.mtu}, and IPv6 needs ${LEAST_IPV6_MTU}`),
+    ...narrow.map((link) => `${link.name} has an mtu of ${link.mtu}, and IPv6 needs ${IPV6_MIN_MTU}`),
     ...off.map((link) => `IPv6 is switched off on ${link.name}`),
   ];
   return {
@@ -154,7 +159,7 @@ function lostOrigin(context: CheckContext): Origin {
       ...narrow.flatMap((link) =>
         said(
           "its addresses and routes went with it: ",
-          command`ip link set dev ${link.name} mtu ${LEAST_IPV6_MTU}`,
+          command`ip link set dev ${link.name} mtu ${IPV6_MIN_MTU}`,
         ),
       ),
       ...off.flatMap((link) => said("", command`sysctl -w ${sysctlWord(name(link, "disable_ipv6"))}=0`)),

@@ -1,4 +1,5 @@
 /** Does the node know a way out, and does it use it for the pod? */
+import { KERNEL_RULE } from "../../linux/route/rule.ts";
 import type { Route } from "../../linux/route/route.ts";
 import { command } from "../../text/command.ts";
 import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
@@ -12,7 +13,7 @@ import { failingLegs, proxyWithoutRoute, sourceUnanswered, ttlExceeded } from ".
 import { hostRoute, routeBackBeside, routeBackPast } from "./route-fix.ts";
 import { noRoute } from "./no-route.ts";
 import { capturedByRoute } from "./dead-route.ts";
-import { unroutedNetwork } from "./pod-network.ts";
+import { networkAgent, unroutedNetwork } from "./pod-network.ts";
 import { otherLinksAddress, otherUplinksNetwork, silentUplink } from "./source-network.ts";
 import { enslavedUplink, inwardRoute, pinnedGateway, withoutArp } from "./uplink.ts";
 import { linkManager, networkdDeletes } from "../link-managers.ts";
@@ -59,6 +60,7 @@ export const nodeRoute: Check = {
     ...proxyWithoutRoute(context),
     ...withoutArp(context),
     ...enslavedUplink(context),
+    ...inwardRoute(context, "certain"),
     ...astray(context),
     ...inside(context),
   ],
@@ -66,7 +68,7 @@ export const nodeRoute: Check = {
     ...capturedElsewhere(context),
     ...pinnedGateway(context),
     ...unroutedNetwork(context),
-    ...inwardRoute(context),
+    ...inwardRoute(context, "silent"),
     ...otherLinksAddress(context),
     ...otherUplinksNetwork(context),
     ...silentUplink(context),
@@ -79,8 +81,8 @@ function rulesMissing(context: CheckContext): Finding[] {
   const own = context.snapshot.node.rules.filter((rule) => rule.family === family);
   if (own.length === 0 && context.snapshot.missing.some((one) => one.what === "rules")) return [];
   const wanted: readonly (readonly [number, number])[] = [
-    [0, RT_TABLE.local],
-    [32766, RT_TABLE.main],
+    [KERNEL_RULE.local, RT_TABLE.local],
+    [KERNEL_RULE.main, RT_TABLE.main],
   ];
   const missing = wanted.filter(
     ([, table]) =>
@@ -142,6 +144,11 @@ function uplink(context: CheckContext): Finding[] {
   for (const stop of context.stops("neighbour-failed")) {
     if (stop.link.index !== outLink?.index) continue;
     const onLink = context.path.left?.destination === stop.address;
+    const peer = onLink ? undefined : peerUnresolved(context, stop.link.name, stop.address, stop.state);
+    if (peer !== undefined) {
+      found.push(peer);
+      continue;
+    }
     found.push(
       finding("uplink-gateway-unresolved", {
         text: onLink
@@ -169,6 +176,37 @@ function uplink(context: CheckContext): Finding[] {
     );
   }
   return found;
+}
+
+/** The next hop of a route to one network only: another node of the cluster, a VPN's other end. */
+function peerUnresolved(
+  context: CheckContext,
+  link: string,
+  address: string,
+  state: string,
+): Finding | undefined {
+  const { view } = context.node;
+  const way = context.routedFlow === undefined ? undefined : view.fib.predict(context.routedFlow);
+  if (way?.kind !== "route" || way.hops !== undefined) return undefined;
+  const { route } = way;
+  if (route === undefined || isDefaultRoute(route)) return undefined;
+  const text = routeText(route, view.state.links);
+  const agent = networkAgent(route, view.state.links);
+  return finding("uplink-gateway-unresolved", {
+    text: `${address}, the next hop of route “${text}”, does not answer on ${link}`,
+    owner: agent,
+    evidence: [
+      { source: `ip route get ${context.path.routed?.destination ?? ""}`, value: text },
+      { source: "ip neigh", value: `${address} dev ${link} ${state.toUpperCase()}` },
+    ],
+    consequence: `nothing reaches ${route.destination}`,
+    advice: [
+      view.link(link)?.kind === "vxlan"
+        ? `on ${link} the MAC address and the tunnel's end for ${address} are written by ${agent}, not asked for: does it run here (its log; bridge fdb show dev ${link}), and is that node still in the cluster?`
+        : `is the host ${address} up, and on the network of ${link}?`,
+    ],
+    confidence: "likely",
+  });
 }
 
 /** Default routes by another gateway, which the one that was chosen stands before. */

@@ -1,15 +1,14 @@
 /** Has the pod a usable address, and only the pod? */
+import { IPV6_MIN_MTU } from "../../linux/link-layer.ts";
 import { addressOf, familyOf } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
+import type { Address } from "../../linux/route/address.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
 import { neighbourAt } from "../predict/link-state.ts";
 import { finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
-
-/** IPV6_MIN_MTU: below it the kernel takes IPv6 from an interface, addresses and routes with it (addrconf_notify). */
-export const LEAST_IPV6_MTU = 1280;
 
 const OWNER = "the pod's runtime";
 
@@ -62,12 +61,12 @@ function noAddress(context: CheckContext): Finding[] {
     (family === 4 ? (rememberedAddress(context, link) ?? addressOfMac(context, link)) : undefined);
   const gateways =
     pod.expected?.gateways ?? (promised === undefined ? [] : bridgeAddresses(context, promised));
-  const narrow = family === 6 && link.mtu < LEAST_IPV6_MTU;
+  const narrow = family === 6 && link.mtu < IPV6_MIN_MTU;
   const off = family === 6 && inside!.view.conf(6, link.name, "disable_ipv6") === 1;
   const name = `net.ipv6.conf.${link.name}.disable_ipv6`;
   return [
     finding("pod-no-address", {
-      text: `${link.name} in ${pod.name} has no IPv${family} address${narrow ? `: its mtu is ${link.mtu}, and IPv6 needs ${LEAST_IPV6_MTU}` : off ? ": IPv6 is switched off there (disable_ipv6 is 1)" : ""}`,
+      text: `${link.name} in ${pod.name} has no IPv${family} address${narrow ? `: its mtu is ${link.mtu}, and IPv6 needs ${IPV6_MIN_MTU}` : off ? ": IPv6 is switched off there (disable_ipv6 is 1)" : ""}`,
       owner: OWNER,
       evidence: [
         { source: `addresses of ${link.name}`, value: addressesText(context, link.index) },
@@ -91,7 +90,7 @@ function noAddress(context: CheckContext): Finding[] {
           ? []
           : [
               ...(narrow
-                ? [context.fix("pod", command`ip link set dev ${link.name} mtu ${LEAST_IPV6_MTU}`)]
+                ? [context.fix("pod", command`ip link set dev ${link.name} mtu ${IPV6_MIN_MTU}`)]
                 : []),
               ...(off ? [context.setSysctl("pod", name, "0")] : []),
               context.fix("pod", command`ip addr add ${promised} dev ${link.name}`),
@@ -158,37 +157,71 @@ function isPromised({ expected }: PodState, address: string): boolean {
   return expected?.addresses.some((cidr) => addressOf(cidr) === address) === true;
 }
 
-const byAddress = new WeakMap<Snapshot, ReadonlyMap<string, readonly PodState[]>>();
+/** An address of a pod that is attached to the node. */
+interface Holder {
+  readonly pod: PodState;
+  readonly inode: number;
+  readonly address: Address;
+  readonly link: Link;
+}
 
-/** Every pod that has an address; asked for each address of each pod. */
-function podsWith(snapshot: Snapshot, address: string): readonly PodState[] {
-  let known = byAddress.get(snapshot);
+/** So many others with the same address are named: what is to be done is the same for the first and the last. */
+const MOST_OTHERS = 4;
+
+const bySegment = new WeakMap<Snapshot, ReadonlyMap<string, readonly Holder[]>>();
+
+/** Others than this pod that have an address on a bridge, or at a link of the node's without one; some of many. */
+function othersWith(context: CheckContext, segment: Link | undefined, address: string): Holder[] {
+  const { snapshot, pod } = context;
+  if (segment === undefined) return [];
+  let known = bySegment.get(snapshot);
   if (known === undefined) {
-    const pods = snapshot.pods.flatMap((pod) =>
-      [...new Set(pod.state?.addresses.map((one) => one.address))].map((one) => ({ one, pod })),
-    );
-    const grouped = Map.groupBy(pods, ({ one }) => one);
-    known = new Map([...grouped].map(([one, found]) => [one, found.map(({ pod }) => pod)]));
-    byAddress.set(snapshot, known);
+    const all = snapshot.pods.flatMap((one) => holdersOf(context, one));
+    const grouped = Map.groupBy(all, ({ key }) => key);
+    // A namespace may be in a snapshot any number of times.
+    const once = (found: typeof all): Holder[] => [
+      ...new Map(found.map(({ holder }) => [holder.inode, holder])).values(),
+    ];
+    known = new Map([...grouped].map(([key, found]) => [key, once(found)]));
+    bySegment.set(snapshot, known);
   }
-  return known.get(address) ?? [];
+  const others: Holder[] = [];
+  for (const holder of known.get(placeOf(segment.index, address)) ?? []) {
+    if (holder.inode === pod.state?.inode || holder.pod.name === pod.name) continue;
+    others.push(holder);
+    if (others.length === MOST_OTHERS) break;
+  }
+  return others;
+}
+
+function holdersOf(
+  context: CheckContext,
+  pod: PodState,
+): { readonly key: string; readonly holder: Holder }[] {
+  const { state } = pod;
+  if (state === undefined) return [];
+  const links = new Map(state.links.map((link) => [link.index, link]));
+  return state.addresses.flatMap((address) => {
+    const link = links.get(address.interface);
+    const host = link === undefined ? undefined : context.hostEndOf(link, state);
+    if (link === undefined || host === undefined) return [];
+    const key = placeOf(host.master ?? host.index, address.address);
+    return [{ key, holder: { pod, inode: state.inode, address, link } }];
+  });
+}
+
+function placeOf(segment: number, address: string): string {
+  return `${segment} ${address}`;
 }
 
 /** Another host on the same segment has the same address. */
 function duplicates(context: CheckContext): Finding[] {
-  const { pod, snapshot, inside, node } = context;
+  const { pod, inside, node } = context;
   const bridge = context.path.inLink;
   const found: Finding[] = [];
   for (const mine of inside!.view.state.addresses) {
     if (mine.scope !== "global") continue;
-    for (const other of podsWith(snapshot, mine.address)) {
-      if (other.name === pod.name || other.state === undefined || other.state.inode === pod.state?.inode)
-        continue;
-      const same = other.state.addresses.find((one) => one.address === mine.address)!;
-      const link = other.state.links.find((one) => one.index === same.interface);
-      const host = link === undefined ? undefined : context.hostEndOf(link, other.state);
-      const sameSegment = host !== undefined && (host.master ?? host.index) === bridge?.index;
-      if (!sameSegment) continue;
+    for (const { pod: other, address: same } of othersWith(context, bridge, mine.address)) {
       const known = node.view.state.neighbours.find((one) => one.address === mine.address);
       // Whose it is, a record says; without one nobody's address is taken away.
       const owned = { mine: isPromised(pod, mine.address), other: isPromised(other, mine.address) };
@@ -223,18 +256,12 @@ function duplicates(context: CheckContext): Finding[] {
 
 /** Another pod of the same bridge has the gateway's address: both answer who is asked for it. */
 function gatewayTaken(context: CheckContext): Finding[] {
-  const { snapshot, pod, inside, node, path } = context;
+  const { pod, inside, node, path } = context;
   const { gateway, podLink, inLink } = path;
   if (gateway === undefined || podLink === undefined || inLink === undefined) return [];
   if (!node.view.fib.isLocal(gateway)) return [];
   const known = neighbourAt(inside!.view, podLink, gateway);
-  return snapshot.pods.flatMap((other) => {
-    if (other.state === undefined || other.state.inode === pod.state?.inode) return [];
-    const same = other.state.addresses.find((one) => one.address === gateway);
-    const link = other.state.links.find((one) => one.index === same?.interface);
-    const host = node.view.linkAt(link?.link);
-    if (same === undefined || link === undefined || host?.link !== link.index) return [];
-    if (host.master !== inLink.index) return [];
+  return othersWith(context, inLink, gateway).flatMap(({ pod: other, address: same, link }) => {
     const isBelieved = known?.mac !== undefined && known.mac === link.mac;
     const found = finding("duplicate-address", {
       text: `${gateway}, ${pod.name}'s gateway on ${inLink.name}, is an address of ${other.name} as well${isBelieved ? `, and ${pod.name} sends its packets there (${link.mac})` : ""}`,

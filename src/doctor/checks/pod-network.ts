@@ -53,7 +53,7 @@ function findingOf(
   const deletes = networkdDeletes(context.snapshot, "foreignRoutes");
   return finding("pod-network-unrouted", {
     text: `the node has no route to ${missing}, ${first === undefined ? "which looks like " : ""}another node's part of the pod network: ${destination} leaves by “${text}”`,
-    owner: productOf(first, links),
+    owner: networkAgent(first, links),
     evidence: [
       { source: `ip route get ${destination}`, value: text },
       ...siblings.slice(0, 3).map((route): Evidence => ({
@@ -86,7 +86,8 @@ function isPart(route: Route, family: 4 | 6, range: Cidr): boolean {
   );
 }
 
-function productOf(route: Route | undefined, links: readonly Link[]): string {
+/** Who makes the routes to other nodes' pods, as the names of links and the route's protocol say. */
+export function networkAgent(route: Route | undefined, links: readonly Link[]): string {
   const link = links.find(
     (one) => one.index === (route === undefined ? undefined : hopsOf(route)[0]?.interface),
   );

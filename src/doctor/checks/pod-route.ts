@@ -11,6 +11,7 @@ import { capturedByPodRoute } from "./dead-route.ts";
 import { likelyGateway } from "./likely-gateway.ts";
 import { deleteRoute } from "./route-fix.ts";
 import { mainInterface } from "./pod-link.ts";
+import { secondNetwork } from "./second-network.ts";
 
 const OWNER = "the pod's runtime";
 
@@ -29,6 +30,7 @@ export const podRoute: Check = {
     return [
       ...capturedInPod(context),
       ...capturedByPodRoute(context),
+      ...secondNetwork(context),
       ...context
         .stops("no-route")
         .filter((stop) => stop.place === "pod")

@@ -1,7 +1,8 @@
 /** Will large packets get through as well as small ones? */
+import { chainText } from "../../linux/nftables/text/place.ts";
 import { command } from "../../text/command.ts";
 import { deafToTheNode } from "../too-large-message.ts";
-import { finding, type Check, type CheckContext } from "../check.ts";
+import { familyFlag, finding, type Check, type CheckContext } from "../check.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { Evidence, Finding } from "../finding.ts";
 import { routeText } from "../predict/fib.ts";
@@ -9,8 +10,8 @@ import { smallerPackets } from "../smaller-packets.ts";
 
 export const sizes: Check = {
   step: "mtu",
-  codes: ["mtu-too-large", "mtu-black-hole", "checksum-errors"],
-  run: (context) => [...mtu(context), ...checksums(context)],
+  codes: ["mtu-too-large", "mtu-black-hole", "mtu-learned-small", "checksum-errors"],
+  run: (context) => [...mtu(context), ...learnedSmall(context), ...checksums(context)],
 };
 
 /** What the pod sends at most in one packet: its route's MTU, or its interface's. */
@@ -19,6 +20,24 @@ export function largestPacket({ path, inside, target }: CheckContext): number | 
   if (podLink === undefined) return undefined;
   const way = inside?.view.fib.predict({ destination: target.address });
   return way?.kind === "route" ? (way.mtu ?? podLink.mtu) : podLink.mtu;
+}
+
+/** What a router has told the pod's kernel about the way to the destination (an exception in its route cache). */
+export function learnedSize({ inside, target }: CheckContext): LearnedSize | undefined {
+  const said = inside?.view.state.routeAnswers.find(({ query }) => query.destination === target.address);
+  if (said?.answer.reachable !== true) return undefined;
+  const { metrics, expiresSeconds, flags } = said.answer.route;
+  // Routes of router advertisements end some time, too: only an exception is a clone.
+  if (metrics.mtu === undefined || expiresSeconds === undefined || !flags.includes("cloned"))
+    return undefined;
+  return { mtu: metrics.mtu, seconds: expiresSeconds };
+}
+
+export interface LearnedSize {
+  /** Of the whole IP packet. */
+  readonly mtu: number;
+  /** Until the kernel forgets it. */
+  readonly seconds: number;
 }
 
 function mtu(context: CheckContext): Finding[] {
@@ -53,6 +72,35 @@ function mtu(context: CheckContext): Finding[] {
   ];
 }
 
+/** The least that a link of today carries; tunnels leave more. Below it a message is forged, or its link is gone. */
+const LEAST_USUAL_MTU = 1280;
+
+/** A message that a large packet did not fit is believed for ten minutes, whoever sent it, and whatever changes meanwhile. */
+function learnedSmall(context: CheckContext): Finding[] {
+  const learned = learnedSize(context);
+  const own = largestPacket(context);
+  if (learned === undefined || own === undefined || learned.mtu >= Math.min(own, LEAST_USUAL_MTU)) return [];
+  const { pod, target } = context;
+  const where = `${target.address} in ${pod.name}`;
+  return [
+    finding("mtu-learned-small", {
+      text: `${pod.name}'s kernel sends packets of at most ${learned.mtu} bytes to ${target.address}, because a router said so, for another ${learned.seconds} s`,
+      owner: "a router on the way, or who plays one",
+      evidence: [
+        { source: `ip route get ${where}`, value: `cache expires ${learned.seconds}sec mtu ${learned.mtu}` },
+        { source: "the pod's own route and link", value: String(own) },
+      ],
+      consequence:
+        "TCP is slow with such small segments; datagrams that may not be cut (QUIC needs 1228 bytes) are refused in the pod",
+      fix: [context.fix("pod", command`ip ${familyFlag(target.address)} route flush cache`)],
+      advice: [
+        `if it comes back: find the link of ${learned.mtu} bytes on the way (wayout trace ${pod.name} ${target.address}), or who forges “fragmentation needed”`,
+      ],
+      confidence: "likely",
+    }),
+  ];
+}
+
 /** Who says how much may leave: the link, or a route over it (which may have learned it from a router). */
 function wayEvidence({ node, path }: CheckContext, link: Link, pathMtu: number): Evidence {
   const { routed, inLink } = path;
@@ -78,7 +126,7 @@ function clampsMss(context: CheckContext): string | undefined {
             (one.kind === "exthdr" && one.sreg !== undefined && one.type === 2) ||
             (one.kind === "target" && one.name === "TCPMSS"),
         );
-        if (clamps) return `${table.family} ${table.name} ${chain.name} sets the maximum segment size`;
+        if (clamps) return `${chainText(table, chain)} sets the maximum segment size`;
       }
     }
   }

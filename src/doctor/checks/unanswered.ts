@@ -8,7 +8,7 @@ import { routeText } from "../predict/fib.ts";
 import type { Leg } from "../predict/predict.ts";
 import { pastRule } from "./filter-cure.ts";
 import { stopText } from "../stop-text.ts";
-import { decisionPlace, decisionText } from "../wording.ts";
+import { decisionPlace, decisionText, quotedDecision } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
 import { present } from "../../present.ts";
 
@@ -98,10 +98,7 @@ export function proxyWithoutRoute(context: CheckContext): Finding[] {
 
 export function answerUnrecognized(context: CheckContext): Finding[] {
   return context.stops("answer-unrecognized").map(({ why, flowZone, answerZone, link, by, chose }) => {
-    const rule =
-      by === undefined
-        ? undefined
-        : `“${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name}`;
+    const rule = by === undefined ? undefined : quotedDecision(by);
     const zones = `the answer at ${link.name} is looked up in conntrack zone ${answerZone}, the flow was recorded in zone ${flowZone}`;
     return finding(
       "answer-unrecognized",
@@ -139,7 +136,7 @@ export function flowUntracked(context: CheckContext): Finding[] {
   if (by === undefined) return untrackedByIpvs(context, stop.source);
   return [
     finding("flow-untracked", {
-      text: `“${decisionText(by)}” in ${by.table.family} ${by.table.name} ${by.chain.name} keeps what ${context.pod.name} sends out of connection tracking: nothing can translate ${stop.source}`,
+      text: `${quotedDecision(by)} keeps what ${context.pod.name} sends out of connection tracking: nothing can translate ${stop.source}`,
       owner: ownerOfDecision(by),
       evidence: [
         ...ruleEvidence(by),

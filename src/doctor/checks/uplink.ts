@@ -7,6 +7,7 @@ import { routeText } from "../predict/fib.ts";
 import { neighbourAt } from "../predict/link-state.ts";
 import { nextHopOf } from "../predict/next-hop.ts";
 import { present } from "../../present.ts";
+import type { PodState } from "../../snapshot/snapshot.ts";
 
 /** The port of a bridge that is routed over: the bridge takes what comes in, answers to its ARP requests included. */
 export function enslavedUplink(context: CheckContext): Finding[] {
@@ -119,8 +120,12 @@ export function withoutArp(context: CheckContext): Finding[] {
   });
 }
 
-/** The node sends what came from a pod's network back into it, to a pod there. */
-export function inwardRoute(context: CheckContext): Finding[] {
+/**
+ * The node sends what came from a pod's network back into it, to a pod there. A fault where that pod has no link but this
+ * node's: all it could do is to send it back once more. Otherwise a reason when no answer comes.
+ * @param when `certain`: only the former, `silent`: only the latter
+ */
+export function inwardRoute(context: CheckContext, when: "certain" | "silent"): Finding[] {
   const { outLink, inLink, routed } = context.path;
   const { view } = context.node;
   if (outLink === undefined || routed === undefined || outLink.index !== inLink?.index) return [];
@@ -130,6 +135,8 @@ export function inwardRoute(context: CheckContext): Finding[] {
   const holder = context.snapshot.pods.find(
     (pod) => pod.state?.addresses.some((one) => one.address === way.gateway) === true,
   );
+  const isDeadEnd = holder !== undefined && hasOnlyThisNode(context, holder);
+  if (isDeadEnd !== (when === "certain")) return [];
   const who = holder === undefined ? way.gateway : `${way.gateway} (${holder.name})`;
   return [
     finding("node-route-inward", {
@@ -141,8 +148,11 @@ export function inwardRoute(context: CheckContext): Finding[] {
           value: text,
         },
         ...(holder === undefined ? [] : [{ source: "who has the gateway's address", value: holder.name }]),
+        ...(isDeadEnd ? [{ source: `links of ${holder.name}`, value: "none but those to this node" }] : []),
       ],
-      consequence: `${who} has to forward and to translate it`,
+      consequence: isDeadEnd
+        ? `${who} has no way out but this node`
+        : `${who} has to forward and to translate it`,
       advice: [
         `give the node a default route by its uplink (ip ${familyFlag(routed.destination)
           .map((one) => `${one} `)
@@ -151,4 +161,11 @@ export function inwardRoute(context: CheckContext): Finding[] {
       confidence: "likely",
     }),
   ];
+}
+
+/** Every link of the pod's is a veth whose other end is on this node. */
+function hasOnlyThisNode(context: CheckContext, { state }: PodState): boolean {
+  if (state === undefined) return false;
+  const links = state.links.filter((link) => link.layer !== "loopback");
+  return links.length > 0 && links.every((link) => context.hostEndOf(link, state) !== undefined);
 }

@@ -1,4 +1,4 @@
-/** Who decides about a packet, and how the place of a rule is called. */
+/** Who decides about a packet. */
 import type { BaseChain, Chain, Rule, Table } from "../../linux/nftables/ruleset.ts";
 
 /** Who decided: a rule, or a base chain's policy. */
@@ -11,10 +11,4 @@ export interface Decision {
   readonly rule?: Rule;
   /** What the rule did besides its verdict: `masquerade`, `reject with tcp reset`. */
   readonly action?: string;
-}
-
-/** `table ip filter chain FORWARD handle 7`: how people and nft call the place of a rule. */
-export function placeText(table: Table, chain: Chain, rule?: Rule): string {
-  const handle = rule === undefined || rule.handle === 0 ? "" : ` handle ${rule.handle}`;
-  return `table ${table.family} ${table.name} chain ${chain.name}${handle}`;
 }

@@ -2,6 +2,7 @@
  * The packet's bytes, as far as they can be known before it is sent: what a rule's payload expression loads. Fields
  * that only the sender chooses (sequence numbers, checksums, the IP identification) are unknown.
  */
+import { IP_HEADER_BYTES, IPV4_FRAGMENT } from "../../linux/packet/packet.ts";
 import { ETH_P } from "../../linux/link-layer.ts";
 import { ipBytes, ipText } from "../../address/ip.ts";
 import { macBytes } from "../../address/mac.ts";
@@ -72,13 +73,13 @@ function arpHeader({ source, destination }: Packet, arp: NonNullable<Packet["arp
 
 /** RFC 791 3.1. */
 function ipv4Header(packet: Packet): KnownBytes {
-  const { bytes, known, view } = header(20);
+  const { bytes, known, view } = header(IP_HEADER_BYTES[4]);
   bytes[0] = 0x45;
   bytes[1] = packet.dscp << 2;
   view.setUint16(2, packet.length);
   known.fill(0, 4, 6);
   // Linux sets "don't fragment" on what it sends (ip_no_pmtu_disc 0).
-  view.setUint16(6, 0x4000);
+  view.setUint16(6, IPV4_FRAGMENT.dont);
   bytes[8] = packet.ttl;
   bytes[9] = PROTOCOL_NUMBER[packet.protocol];
   known.fill(0, 10, 12);
@@ -89,11 +90,11 @@ function ipv4Header(packet: Packet): KnownBytes {
 
 /** RFC 8200 3. The flow label (bytes 1 to 3) is a hash. */
 function ipv6Header(packet: Packet): KnownBytes {
-  const { bytes, known, view } = header(40);
+  const { bytes, known, view } = header(IP_HEADER_BYTES[6]);
   bytes[0] = 0x60 | (packet.dscp >> 2);
   bytes[1] = (packet.dscp << 6) & 0xff;
   known.fill(0, 2, 4);
-  view.setUint16(4, packet.length - 40);
+  view.setUint16(4, packet.length - IP_HEADER_BYTES[6]);
   bytes[6] = PROTOCOL_NUMBER[packet.protocol];
   bytes[7] = packet.ttl;
   bytes.set(ipBytes(packet.source), 8);
@@ -140,7 +141,7 @@ function transportHeader(packet: Packet): KnownBytes {
     case "sctp": {
       const { bytes, known, view } = header(packet.protocol === "udp" ? 8 : 12);
       ports(view, known, packet);
-      if (packet.protocol === "udp") view.setUint16(4, packet.length - (packet.family === 4 ? 20 : 40));
+      if (packet.protocol === "udp") view.setUint16(4, packet.length - IP_HEADER_BYTES[packet.family]);
       else known.fill(0, 4, 8);
       known.fill(0, packet.protocol === "udp" ? 6 : 8);
       return { bytes, known };

@@ -3,7 +3,8 @@
  * (NFT_REG32_00…15), the packet, its conntrack entry.
  */
 import type { Verdict } from "../../linux/nftables/values.ts";
-import { placeText, type Decision } from "./decision.ts";
+import { placeText } from "../../linux/nftables/text/place.ts";
+import type { Decision } from "./decision.ts";
 import { headersOf, type Headers } from "./headers.ts";
 import type { Zone } from "../../linux/netfilter.ts";
 import type { Flow, FlowTimeouts } from "./flow.ts";

@@ -3,6 +3,7 @@
  * nobody can know beforehand (a socket's owner, a random number) is absent, and a rule that asks for it is answered
  * with "cannot tell".
  */
+import { IP_HEADER_BYTES, TCP_HEADER_BYTES, UDP_HEADER_BYTES } from "../../linux/packet/packet.ts";
 import { IP_PROTOCOL, type PortRange } from "../../linux/ip-protocol.ts";
 import { familyOf, type IpFamily } from "../../address/ip.ts";
 import { ECHO_REPLY, ECHO_REQUEST } from "../../linux/icmp.ts";
@@ -82,6 +83,9 @@ export function transportOf({
 /** What a packet begins with (IPDEFTTL), and what an answer is taken to have left: nobody knows how far it comes. */
 const FIRST_TTL = 64;
 
+/** A SYN of Linux has 20 bytes of options: MSS, SACK, timestamps, window scale. */
+const SYN_BYTES = TCP_HEADER_BYTES + 20;
+
 /** The first packet of a flow: a TCP SYN, a UDP datagram, an echo request. */
 export function firstPacket(family: IpFamily, tuple: Tuple): Packet {
   const icmp = tuple.protocol === "icmp" || tuple.protocol === "icmpv6";
@@ -89,7 +93,7 @@ export function firstPacket(family: IpFamily, tuple: Tuple): Packet {
     ...tuple,
     family,
     tcpFlags: tuple.protocol === "tcp" ? TCP_FLAG.syn : 0,
-    length: (family === 4 ? 20 : 40) + (tuple.protocol === "tcp" ? 40 : 8),
+    length: IP_HEADER_BYTES[family] + (tuple.protocol === "tcp" ? SYN_BYTES : UDP_HEADER_BYTES),
     ttl: FIRST_TTL,
     dscp: 0,
     icmpType: icmp ? ECHO_REQUEST[family] : 0,

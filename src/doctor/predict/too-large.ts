@@ -1,4 +1,5 @@
 /** The message “this packet is too large” on its way back to the pod: who would drop it? */
+import { ICMP_HEADER_BYTES, IP_HEADER_BYTES, UDP_HEADER_BYTES } from "../../linux/packet/packet.ts";
 import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
 import { answerFromNode, answerFromOutside, enterPod } from "./back.ts";
 import { explore, type Oracle } from "./oracle.ts";
@@ -61,7 +62,7 @@ function tooLarge(walk: Walk, left: Packet, speaker: Speaker): Packet {
     destinationPort: 0,
     tcpFlags: 0,
     // The message carries the head of the packet it is about.
-    length: 20 + 8 + 28,
+    length: IP_HEADER_BYTES[4] + ICMP_HEADER_BYTES + IP_HEADER_BYTES[4] + UDP_HEADER_BYTES,
     aboutFlow: true,
     iif: speaker === "node" ? undefined : walk.outLink?.name,
   };

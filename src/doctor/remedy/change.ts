@@ -1,4 +1,5 @@
 /** What a fix would change, as a value: a snapshot with the change made, so that the fix can be judged like a packet. */
+import { IPV6_MIN_MTU } from "../../linux/link-layer.ts";
 import { familyOf, isIp, DEFAULT_CIDR } from "../../address/ip.ts";
 import { match } from "../../linux/nftables/match-builder.ts";
 import { accept } from "../../linux/nftables/rule-builder.ts";
@@ -67,9 +68,6 @@ export interface Changed {
   readonly snapshot: Snapshot;
   readonly pod: PodState;
 }
-
-/** The smallest MTU with which a link keeps IPv6 (RFC 8200; the kernel's IPV6_MIN_MTU). */
-export const IPV6_MIN_MTU = 1280;
 
 /** The snapshot with the changes made; undefined when one of them is beyond what is modelled. */
 export function withChanges(

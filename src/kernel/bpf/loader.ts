@@ -2,6 +2,7 @@
  * bpf(2): programs, raw tracepoints, programs of a cgroup, and the maps that those fill. What was made lives as long as its
  * file descriptor.
  */
+import { mapAttributes, unlessMissing } from "./map.ts";
 import { closeSync, openSync } from "node:fs";
 import { SystemError } from "../../linux/errno.ts";
 import * as libc from "../libc.ts";
@@ -12,7 +13,6 @@ import {
   BPF_MAP_CREATE,
   BPF_MAP_LOOKUP_ELEM,
   loadProgram,
-  objectName,
 } from "./calls.ts";
 
 /** enum bpf_cmd */
@@ -53,23 +53,13 @@ export class BpfQueue implements Disposable {
 
   /** @throws SystemError EPERM without CAP_BPF in the first user namespace */
   static create(name: string, valueBytes: number, entries: number): BpfQueue {
-    const { bytes, view } = attributes();
-    view.setUint32(0, BPF_MAP_TYPE_QUEUE, true);
-    view.setUint32(8, valueBytes, true);
-    view.setUint32(12, entries, true);
-    bytes.set(objectName(name), 28);
-    return new BpfQueue(make(BPF_MAP_CREATE, bytes), valueBytes);
+    const wanted = { name, type: BPF_MAP_TYPE_QUEUE, keyBytes: 0, valueBytes, entries, flags: 0 };
+    return new BpfQueue(make(BPF_MAP_CREATE, mapAttributes(wanted)), valueBytes);
   }
 
   /** The oldest value, copied; undefined when the queue is empty. */
   pop(): Uint8Array | undefined {
-    try {
-      bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, this.#pop.bytes);
-      return this.#value.slice();
-    } catch (error) {
-      if (error instanceof SystemError && error.code === "ENOENT") return undefined;
-      throw error;
-    }
+    return unlessMissing(BPF_MAP_LOOKUP_AND_DELETE_ELEM, this.#pop.bytes) ? this.#value.slice() : undefined;
   }
 
   [Symbol.dispose](): void {
@@ -95,25 +85,14 @@ export class BpfRecentMap implements Disposable {
 
   /** @throws SystemError EPERM without CAP_BPF in the first user namespace */
   static create(name: string, valueBytes: number, entries: number): BpfRecentMap {
-    const { bytes, view } = attributes();
-    view.setUint32(0, BPF_MAP_TYPE_LRU_HASH, true);
-    view.setUint32(4, 4, true);
-    view.setUint32(8, valueBytes, true);
-    view.setUint32(12, entries, true);
-    bytes.set(objectName(name), 28);
-    return new BpfRecentMap(make(BPF_MAP_CREATE, bytes), valueBytes);
+    const wanted = { name, type: BPF_MAP_TYPE_LRU_HASH, keyBytes: 4, valueBytes, entries, flags: 0 };
+    return new BpfRecentMap(make(BPF_MAP_CREATE, mapAttributes(wanted)), valueBytes);
   }
 
   /** Copied; undefined when there is none. */
   get(key: number): Uint8Array | undefined {
     this.#key[0] = key;
-    try {
-      bpf(BPF_MAP_LOOKUP_ELEM, this.#lookup.bytes);
-      return this.#value.slice();
-    } catch (error) {
-      if (error instanceof SystemError && error.code === "ENOENT") return undefined;
-      throw error;
-    }
+    return unlessMissing(BPF_MAP_LOOKUP_ELEM, this.#lookup.bytes) ? this.#value.slice() : undefined;
   }
 
   [Symbol.dispose](): void {

@@ -74,12 +74,7 @@ export class BpfMap implements Disposable {
 
   /** @throws SystemError EPERM without CAP_BPF, ENOMEM, EINVAL where the kernel has no such kind of map */
   static create(definition: MapDefinition): BpfMap {
-    const { bytes, view } = attributes();
-    const { type, keyBytes, valueBytes, entries, flags } = definition;
-    for (const [index, number] of [type, keyBytes, valueBytes, entries, flags].entries())
-      view.setUint32(index * 4, number, true);
-    bytes.set(objectName(definition.name), 28);
-    return new BpfMap(bpf(BPF_MAP_CREATE, bytes), definition);
+    return new BpfMap(bpf(BPF_MAP_CREATE, mapAttributes(definition)), definition);
   }
 
   /** The map at a path, with the sizes that the kernel tells of it; undefined when there is none. */
@@ -201,7 +196,7 @@ function possibleProcessors(): number {
 }
 
 /** False where the map has no such key. */
-function unlessMissing(command: number, attributes: Uint8Array): boolean {
+export function unlessMissing(command: number, attributes: Uint8Array): boolean {
   try {
     bpf(command, attributes);
     return true;
@@ -209,4 +204,14 @@ function unlessMissing(command: number, attributes: Uint8Array): boolean {
     if (error instanceof SystemError && error.code === "ENOENT") return false;
     throw error;
   }
+}
+
+/** For BPF_MAP_CREATE. */
+export function mapAttributes(definition: MapDefinition): Uint8Array {
+  const { bytes, view } = attributes();
+  const { type, keyBytes, valueBytes, entries, flags } = definition;
+  for (const [index, number] of [type, keyBytes, valueBytes, entries, flags].entries())
+    view.setUint32(index * 4, number, true);
+  bytes.set(objectName(definition.name), 28);
+  return bytes;
 }

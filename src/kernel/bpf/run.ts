@@ -1,16 +1,16 @@
 /** Runs a program of traffic control once, on a packet of nothing: for what the kernel shall do in one piece. */
+import { ETH_HLEN } from "../../linux/link-layer.ts";
 import { attributes, bpf, pointerTo } from "./calls.ts";
 
 /** enum bpf_cmd */
 const BPF_PROG_TEST_RUN = 10;
-/** The least that the kernel takes for a frame (ETH_HLEN). */
-const FRAME_BYTES = 14;
 /** struct __sk_buff up to the end of `cb`, five words. */
 const CONTEXT = { bytes: 68, words: 48 } as const;
 
 /** @param words what the program finds in `cb`; at most five. Returns what the program returns. */
 export function runOnce(program: number, words: readonly number[]): number {
-  const frame = new Uint8Array(new ArrayBuffer(FRAME_BYTES));
+  // The least that the kernel takes for a frame.
+  const frame = new Uint8Array(new ArrayBuffer(ETH_HLEN));
   const context = new Uint8Array(new ArrayBuffer(CONTEXT.bytes));
   const asked = new DataView(context.buffer);
   for (const [index, word] of words.entries()) asked.setUint32(CONTEXT.words + index * 4, word, true);

@@ -1,7 +1,7 @@
 import { rethrowMistake } from "../../error.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import * as libc from "../calls.ts";
-import { SystemError } from "../../linux/errno.ts";
+import { ERRNO, SystemError } from "../../linux/errno.ts";
 import { platform } from "#platform";
 import {
   MSG_DONTWAIT,
@@ -124,7 +124,7 @@ class SocketTransport implements NetlinkTransport {
       length = this.#receiveNow();
     }
     if (length === undefined) return undefined;
-    if (length > this.#buffer.length) throw new SystemError("recv", 90, `of ${length} bytes`);
+    if (length > this.#buffer.length) throw new SystemError("recv", ERRNO.EMSGSIZE, `of ${length} bytes`);
     return this.#buffer.subarray(0, length);
   }
 

@@ -7,12 +7,13 @@
  *     fallback: drop      # or node: what cannot leave as it asks
  *     pods: false         # whether a pod's own annotation counts, before its namespace's
  */
-import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import { cidrContains, parseCidr } from "../../address/cidr.ts";
 import { AddressError } from "../../address/ip.ts";
 import { messageOf, WayoutError } from "../../error.ts";
 import { fileVersion } from "../../kernel/file.ts";
+import { readSettings } from "../../kernel/settings-file.ts";
+import { PolicyDocument, type Refusing } from "../../policy/document.ts";
 
 export interface EgressGrants {
   readonly fallback: "drop" | "node";
@@ -40,15 +41,11 @@ const GRANTS = v.strictObject({
   pods: v.optional(v.boolean("must be true or false"), false),
 });
 
-/** @throws Error naming the key */
-export function parseGrants(value: unknown): EgressGrants {
-  const result = v.safeParse(GRANTS, value);
+/** @throws WayoutError `bad-policy` naming key, line and column */
+export function grantsOf(document: PolicyDocument): EgressGrants {
+  const result = v.safeParse(GRANTS, document.fields());
   if (!result.success) {
-    const problems = result.issues.map(({ path = [], message }) => {
-      const where = path.map(({ key }) => String(key)).join(".");
-      return where === "" ? message : `${where}: ${message}`;
-    });
-    throw new Error(problems.join("; "));
+    throw document.refusedFor(result.issues, () => `unknown key; known keys are ${KEYS.join(", ")}`);
   }
   const { namespaces, fallback, pods } = result.output;
   return {
@@ -60,6 +57,14 @@ export function parseGrants(value: unknown): EgressGrants {
   };
 }
 
+const KEYS = Object.keys(GRANTS.entries);
+const TODO = "docs/kubernetes.md shows what stands in it.";
+
+/** Whoever tells it says himself what was being done. */
+function saidBy(error: unknown): string {
+  return error instanceof WayoutError ? error.said : messageOf(error);
+}
+
 /** Follows the file: what cannot be used leaves what was said before in force. */
 export class GrantsFile {
   #seen = "";
@@ -68,23 +73,23 @@ export class GrantsFile {
 
   private constructor(
     private readonly path: string,
-    private readonly parse: (text: string) => unknown,
+    private readonly document: (text: string, name: string, refusing: Refusing) => PolicyDocument,
   ) {
     this.#grants = this.#read();
   }
 
   /** @throws WayoutError `bad-egress-grants` for a file that cannot be used at the start */
   static async open(path: string): Promise<GrantsFile> {
-    const { parse } = await import("yaml");
+    const reader = await PolicyDocument.reader();
     try {
-      return new GrantsFile(path, (text) => parse(text));
+      return new GrantsFile(path, reader);
     } catch (error) {
       throw new WayoutError({
         code: "bad-egress-grants",
         kind: "usage",
         doing: `reading ${path}`,
-        said: messageOf(error),
-        todo: "docs/kubernetes.md shows what stands in it.",
+        said: saidBy(error),
+        todo: TODO,
         cause: error,
       });
     }
@@ -95,7 +100,7 @@ export class GrantsFile {
     try {
       if (fileVersion(this.path) !== this.#seen) this.#grants = this.#read();
     } catch (error) {
-      this.#trouble = `${this.path} cannot be used, and what it said before stays in force: ${messageOf(error)}`;
+      this.#trouble = `${this.path} cannot be used, and what it said before stays in force: ${saidBy(error)}`;
     }
     return this.#grants;
   }
@@ -106,7 +111,8 @@ export class GrantsFile {
 
   #read(): EgressGrants {
     this.#seen = fileVersion(this.path);
-    const grants = parseGrants(this.parse(readFileSync(this.path, "utf8")));
+    const refusing = { doing: `reading ${this.path}`, todo: TODO };
+    const grants = grantsOf(this.document(readSettings(this.path), this.path, refusing));
     this.#trouble = undefined;
     return grants;
   }

@@ -1,4 +1,5 @@
 /** What can be wrong with the node as a router. */
+import { KERNEL_RULE } from "../../linux/route/rule.ts";
 import { HOOK_PRIORITY } from "../../linux/netfilter.ts";
 import { addChain, addRule, addTable, destroyTable } from "../../linux/nftables/commands.ts";
 import { match, setMark } from "../../linux/nftables/rule-builder.ts";
@@ -14,7 +15,7 @@ const OTHER_BRIDGE = "br-other";
 const VPN_TABLE = 52;
 const PODS_TABLE = 100;
 const CAPTURE = { family: 4, priority: 5270, source: PLAN.podNetworkIpv4, table: VPN_TABLE } as const;
-const MAIN_RULE = { family: 4, priority: 32766, table: RT_TABLE.main } as const;
+const MAIN_RULE = { family: 4, priority: KERNEL_RULE.main, table: RT_TABLE.main } as const;
 const PROHIBIT = { family: 4, priority: 900, source: PLAN.podNetworkIpv4, action: "prohibit" } as const;
 const PODS_MARK = 0x64;
 const PODS_RULE = { family: 4, priority: 1000, mark: PODS_MARK, table: PODS_TABLE } as const;

@@ -473,8 +473,14 @@ export function listOf<V>(
     nested: true,
     element: codec,
     write(writer, values) {
-      for (const [index, value] of values.entries()) {
-        writeAttribute(writer, `${name}[${index}]`, element?.number ?? index + 1, codec, value);
+      for (let index = 0; index < values.length; index++) {
+        const at = beginAttribute(writer, element?.number ?? index + 1, codec.nested === true);
+        try {
+          codec.write(writer, values[index]!);
+          endAttribute(writer, at);
+        } catch (error) {
+          throw error instanceof EncodeError ? error.within(`${name}[${index}]`) : error;
+        }
       }
     },
     read(wire, start, end) {

@@ -1,5 +1,5 @@
 import { rethrowMistake } from "../../error.ts";
-import { attributeLength } from "./attributes.ts";
+import { attributeLength, NLA_TYPE_MASK } from "./attributes.ts";
 import { errnoName, errnoText, SystemError } from "../errno.ts";
 import { decodeUtf8 } from "../../platform/bytes.ts";
 import { align4, Wire } from "./wire.ts";
@@ -96,7 +96,7 @@ function readExtack(raw: RawMessage, payloadIsError: boolean): Extack {
   try {
     while (at < raw.end) {
       const length = attributeLength(raw.wire, at, raw.end);
-      const type = raw.wire.view.getUint16(at + 2, true) & 0x3fff;
+      const type = raw.wire.view.getUint16(at + 2, true) & NLA_TYPE_MASK;
       if (type === NLMSGERR_ATTR_MSG) {
         extack.message = decodeUtf8(raw.wire.bytes.subarray(at + 4, at + length)).replace(/\0.*$/s, "");
       } else if (length >= 8) {

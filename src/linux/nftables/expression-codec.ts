@@ -2,6 +2,7 @@
  * How an expression stands in a message: its name, and attributes that depend on it. A description, made once for each
  * expression, gives the type of its value, the decoder and the encoder.
  */
+import { NLA_TYPE_MASK } from "../netlink/attributes.ts";
 import {
   attributeLength,
   AttributeSet,
@@ -192,7 +193,7 @@ function readExpression(known: ReadonlyMap<number, Known>, wire: Wire, start: nu
   let dataEnd = 0;
   for (let at = start; at < end;) {
     const length = attributeLength(wire, at, end);
-    const number = wire.view.getUint16(at + 2, true) & 0x3fff;
+    const number = wire.view.getUint16(at + 2, true) & NLA_TYPE_MASK;
     if (number === 1) {
       nameStart = at + 4;
       nameEnd = at + length;

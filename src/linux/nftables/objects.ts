@@ -1,5 +1,5 @@
 /** Stateful objects: counters, quotas, limits and the ct objects that rules refer to by name. */
-import { attribute, AttributeSet } from "../netlink/attributes.ts";
+import { attribute, AttributeSet, NLA_TYPE_MASK } from "../netlink/attributes.ts";
 import { be16, be32, u32, u8, string } from "../netlink/codec.ts";
 import { Wire, Writer } from "../netlink/wire.ts";
 import { OBJECT_TYPES, SYNPROXY_FLAGS, type LIMIT_TYPES, type QUOTA_FLAGS } from "./enumerations.ts";
@@ -30,7 +30,7 @@ const timeoutAttributes = new AttributeSet(() => ({
     read(wire, start, end) {
       const value: Record<number, number> = {};
       for (let at = start; at + 8 <= end; at += 8) {
-        value[wire.view.getUint16(at + 2, true) & 0x3fff] = be32.read(wire, at + 4, end);
+        value[wire.view.getUint16(at + 2, true) & NLA_TYPE_MASK] = be32.read(wire, at + 4, end);
       }
       return value;
     },

@@ -134,9 +134,9 @@ type DefinedOnly<T> = { readonly [K in keyof T]?: Exclude<T[K], undefined> };
 
 /** The same without the fields that are undefined: what is absent is left out of our values. */
 export function definedOnly<T extends Readonly<Record<string, unknown>>>(fields: T): DefinedOnly<T> {
-  return Object.fromEntries(
-    Object.entries(fields).filter(([, field]) => field !== undefined),
-  ) as DefinedOnly<T>;
+  const defined: Partial<Record<keyof T, unknown>> = {};
+  for (const name in fields) if (fields[name] !== undefined) defined[name] = fields[name];
+  return defined as DefinedOnly<T>;
 }
 
 type RawElement = AttributesOf<typeof elementAttributes>;
@@ -189,15 +189,22 @@ function readElement(from: RawElement, last: string | undefined): SetElement {
   return element;
 }
 
-/** The key one below; keys are unsigned numbers in network order. */
+/** The key one below; keys are unsigned numbers in network order, and none is below the first. */
 export function keyBefore(key: string): string {
-  return (BigInt(`0x${key}`) - 1n).toString(16).padStart(key.length, "0");
+  return stepped(key, "0", "f", -1);
 }
 
 /** The key one above; undefined when there is none. */
 export function keyAfter(key: string): string | undefined {
-  if (/^f*$/.test(key)) return undefined;
-  return (BigInt(`0x${key}`) + 1n).toString(16).padStart(key.length, "0");
+  return /^f*$/.test(key) ? undefined : stepped(key, "f", "0", 1);
+}
+
+/** The last digits that cannot go further begin again, and the one before them goes a step: a set has ten thousand keys. */
+function stepped(key: string, end: string, start: string, step: 1 | -1): string {
+  let at = key.length - 1;
+  while (at > 0 && key[at] === end) at--;
+  const digit = (Number.parseInt(key[at]!, 16) + step).toString(16);
+  return key.slice(0, at) + digit + start.repeat(key.length - 1 - at);
 }
 
 export function readNftObject(from: AttributesOf<typeof objectAttributes>): NftObject {

@@ -257,24 +257,30 @@ const ELEMENT_BYTES = 48 * 1024;
 
 /** `add element … { … }` */
 export function addElements(set: SetSpec, elements: readonly ElementSpec[]): RulesetChange[] {
-  return elementChanges(
-    NFT_MSG.newElements,
-    set,
-    elements,
-    `adding elements to ${setText(set)}`,
-    NLM_F_CREATE,
-  );
+  const doing = `adding elements to ${setText(set)}`;
+  return elementChanges(NFT_MSG.newElements, set, knownElements(set, elements), doing, NLM_F_CREATE);
 }
 
 /** `create element …`: EEXIST when one is there. */
 export function createElements(set: SetSpec, elements: readonly ElementSpec[]): RulesetChange[] {
   const flags = NLM_F_CREATE | NLM_F_EXCL;
-  return elementChanges(NFT_MSG.newElements, set, elements, `creating elements in ${setText(set)}`, flags);
+  const doing = `creating elements in ${setText(set)}`;
+  return elementChanges(NFT_MSG.newElements, set, knownElements(set, elements), doing, flags);
 }
 
 /** `delete element …`: ENOENT when one is not there. */
 export function deleteElements(set: SetSpec, elements: readonly ElementSpec[]): RulesetChange[] {
-  return elementChanges(NFT_MSG.delElements, set, elements, `deleting elements from ${setText(set)}`, 0);
+  return deleteFoundElements(set, knownElements(set, elements));
+}
+
+/** The same for elements as they were read. */
+export function deleteFoundElements(set: SetSpec, elements: readonly SetElement[]): RulesetChange[] {
+  const keys = elements.map(({ key, keyEnd }) => definedOnly({ key, keyEnd }));
+  return elementChanges(NFT_MSG.delElements, set, keys, `deleting elements from ${setText(set)}`, 0);
+}
+
+function knownElements(set: SetSpec, elements: readonly ElementSpec[]): SetElement[] {
+  return elements.map((element) => elementOf(set, element));
 }
 
 type RawElement = NonNullable<
@@ -284,7 +290,7 @@ type RawElement = NonNullable<
 function elementChanges(
   message: typeof NFT_MSG.newElements,
   set: SetSpec,
-  elements: readonly ElementSpec[],
+  elements: readonly SetElement[],
   doing: string,
   flags: number,
 ): RulesetChange[] {
@@ -304,7 +310,7 @@ function elementChanges(
     bytes = 0;
   };
   for (const element of elements) {
-    const raw = rawElements(set, elementOf(set, element));
+    const raw = rawElements(set, element);
     bytes += raw.reduce((sum, one) => sum + elementBytes(one), 0);
     if (bytes > ELEMENT_BYTES) flush();
     chunk.push(...raw);
@@ -324,17 +330,26 @@ function elementBytes(element: RawElement): number {
   );
 }
 
+/** What is behind an interval of addresses; one list for all of them. */
+const INTERVAL_END = ["interval-end"] as const;
+
 function rawElements(set: SetSpec, element: SetElement): RawElement[] {
-  const { key, keyEnd, comment, expressions, ...rest } = element;
-  const common = {
-    ...rest,
-    ...statefulOf(expressions),
-    ...(comment === undefined ? {} : { notes: { comment } }),
-  };
-  if (key === undefined) return [{ flags: ["catchall"], ...common }];
-  if (set.flags?.includes("interval") !== true) return [{ key, ...common }];
-  if (parseDatatypes(set.type).length > 1) return [{ key, keyEnd: keyEnd ?? key, ...common }];
+  const { key, keyEnd, comment, expressions, data, object, timeoutMs } = element;
+  const raw: { -readonly [K in keyof RawElement]: RawElement[K] } = { ...statefulOf(expressions) };
+  if (data !== undefined) raw.data = data;
+  if (object !== undefined) raw.object = object;
+  if (timeoutMs !== undefined) raw.timeoutMs = timeoutMs;
+  if (comment !== undefined) raw.notes = { comment };
+  if (key === undefined) {
+    raw.flags = ["catchall"];
+    return [raw];
+  }
+  raw.key = key;
+  if (set.flags?.includes("interval") !== true) return [raw];
+  if (parseDatatypes(set.type).length > 1) {
+    raw.keyEnd = keyEnd ?? key;
+    return [raw];
+  }
   const after = keyAfter(keyEnd ?? key);
-  const end: RawElement[] = after === undefined ? [] : [{ key: after, flags: ["interval-end"] }];
-  return [{ key, ...common }, ...end];
+  return after === undefined ? [raw] : [raw, { key: after, flags: INTERVAL_END }];
 }

@@ -61,7 +61,7 @@ export function bits<const T extends Readonly<Record<string, number>>>(
     names: Object.keys(names),
     write(writer, value) {
       let sum = 0;
-      for (const name of new Set(value)) {
+      for (const name of value.length > 1 ? new Set(value) : value) {
         const bit = Object.hasOwn(names, name) ? names[name] : unnamedNumber(name);
         if (bit === undefined)
           throw new EncodeError("", `"${name}" is none of ${Object.keys(names).join(", ")}`);
@@ -97,12 +97,37 @@ export function hexBytes(text: string): Uint8Array {
   return Uint8Array.fromHex(text);
 }
 
+/** Digits that are written one by one; a longer text goes as a whole. */
+const FEW_DIGITS = 64;
+
+/** The value of a lower-case digit; NaN for what is none. */
+function digitOf(text: string, at: number): number {
+  const code = text.charCodeAt(at);
+  if (code >= 48 && code <= 57) return code - 48;
+  return code >= 97 && code <= 102 ? code - 87 : Number.NaN;
+}
+
+/** Keys of ten thousand elements, a few bytes each: neither a pattern nor an array is made for them. */
+function appendHex(writer: Writer, text: string): void {
+  if (text.length > FEW_DIGITS) {
+    writer.append(hexBytes(text));
+    return;
+  }
+  const at = writer.reserve(text.length >> 1);
+  for (let i = 0; i < text.length; i += 2) {
+    const byte = digitOf(text, i) * 16 + digitOf(text, i + 1);
+    // It says what is wrong with the text.
+    if (Number.isNaN(byte)) hexBytes(text);
+    writer.bytes[at + (i >> 1)] = byte;
+  }
+}
+
 const LOWER_HEX = /^(?:[0-9a-f]{2})*$/;
 
 /** Bytes as they are, as hexadecimal text. */
 export const hex: Codec<string> = {
   kind: "hex",
-  write: (writer, value) => writer.append(hexBytes(value)),
+  write: appendHex,
   read: (wire, start, end) => hexText(wire.bytes, start, end),
 };
 

@@ -3,9 +3,19 @@ import { ipText } from "../../address/ip.ts";
 import { macText } from "../../address/mac.ts";
 import { ETH_P } from "../link-layer.ts";
 import { icmpName } from "./icmp.ts";
-import type { Ip, LinkLayer, DecodedPacket, TcpFlag } from "./packet.ts";
+import {
+  IP_HEADER_BYTES,
+  IPV4_FRAGMENT,
+  IPV6_EXTENSION,
+  TCP_HEADER_BYTES,
+  UDP_HEADER_BYTES,
+  type DecodedPacket,
+  type Ip,
+  type LinkLayer,
+  type TcpFlag,
+} from "./packet.ts";
 import { present } from "../../present.ts";
-import { ECHO_REPLY, ECHO_REQUEST, ICMP_TYPES, ICMPV6_TYPES, TOO_LARGE } from "../icmp.ts";
+import { ECHO_REPLY, ECHO_REQUEST, ICMP_ERRORS, ICMPV6_TYPES, TOO_LARGE } from "../icmp.ts";
 import { icmpProtocol, IP_PROTOCOL } from "../ip-protocol.ts";
 import { TCP_FLAG } from "../tcp.ts";
 
@@ -117,9 +127,9 @@ function readIp(packet: Draft, reader: Reader): void {
 }
 
 function readIpv4(packet: Draft, reader: Reader): void {
-  reader.need(20, "IPv4 header");
+  reader.need(IP_HEADER_BYTES[4], "IPv4 header");
   const headerLength = (reader.u8(0) & 15) * 4;
-  if (headerLength < 20) throw new Malformed(`IPv4 header of ${headerLength} bytes`);
+  if (headerLength < IP_HEADER_BYTES[4]) throw new Malformed(`IPv4 header of ${headerLength} bytes`);
   const length = reader.u16(2);
   const fragment = reader.u16(6);
   const ip: Ip = {
@@ -130,40 +140,37 @@ function readIpv4(packet: Draft, reader: Reader): void {
     ttl: reader.u8(8),
     length,
     id: reader.u16(4),
-    dontFragment: (fragment & 0x4000) !== 0,
-    moreFragments: (fragment & 0x2000) !== 0,
-    fragmentOffset: (fragment & 0x1fff) * 8,
+    dontFragment: (fragment & IPV4_FRAGMENT.dont) !== 0,
+    moreFragments: (fragment & IPV4_FRAGMENT.more) !== 0,
+    fragmentOffset: (fragment & IPV4_FRAGMENT.offset) * 8,
   };
   packet.ip = ip;
   reader.need(headerLength, "IPv4 header");
   readTransport(packet, ip, reader.after(headerLength), length - headerLength);
 }
 
-const HOP_BY_HOP = 0;
-const ROUTING = 43;
-const FRAGMENT = 44;
-const DESTINATION_OPTIONS = 60;
+const EXTENSIONS: readonly number[] = Object.values(IPV6_EXTENSION);
 
 function readIpv6(packet: Draft, reader: Reader): void {
-  reader.need(40, "IPv6 header");
+  reader.need(IP_HEADER_BYTES[6], "IPv6 header");
   const base = {
     family: 6,
     source: reader.ip(8, 16),
     destination: reader.ip(24, 16),
     ttl: reader.u8(7),
-    length: 40 + reader.u16(4),
+    length: IP_HEADER_BYTES[6] + reader.u16(4),
     dontFragment: false,
   } as const;
   let protocol = reader.u8(6);
-  let at = 40;
+  let at: number = IP_HEADER_BYTES[6];
   let fragment: { id?: number; moreFragments: boolean; fragmentOffset: number } = {
     moreFragments: false,
     fragmentOffset: 0,
   };
-  while ([HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS].includes(protocol)) {
+  while (EXTENSIONS.includes(protocol)) {
     packet.ip = { ...base, protocol, ...fragment };
     reader.need(at + 8, "IPv6 extension header");
-    if (protocol === FRAGMENT) {
+    if (protocol === IPV6_EXTENSION.fragment) {
       const word = reader.u16(at + 2);
       fragment = {
         id: reader.u32(at + 4),
@@ -171,7 +178,7 @@ function readIpv6(packet: Draft, reader: Reader): void {
         fragmentOffset: word & 0xfff8,
       };
     }
-    const length = protocol === FRAGMENT ? 8 : (reader.u8(at + 1) + 1) * 8;
+    const length = protocol === IPV6_EXTENSION.fragment ? 8 : (reader.u8(at + 1) + 1) * 8;
     protocol = reader.u8(at);
     at += length;
     if (fragment.fragmentOffset > 0) break;
@@ -186,11 +193,11 @@ function readTransport(packet: Draft, ip: Ip, reader: Reader, length: number): v
   const size = length > 0 ? length : reader.length;
   if (ip.protocol === IP_PROTOCOL.tcp) readTcp(packet, reader, size);
   else if (ip.protocol === IP_PROTOCOL.udp) {
-    reader.need(8, "UDP header");
+    reader.need(UDP_HEADER_BYTES, "UDP header");
     packet.udp = {
       sourcePort: reader.u16(0),
       destinationPort: reader.u16(2),
-      payloadLength: Math.max(0, reader.u16(4) - 8),
+      payloadLength: Math.max(0, reader.u16(4) - UDP_HEADER_BYTES),
     };
   } else if (ip.protocol === IP_PROTOCOL.sctp) {
     reader.need(12, "SCTP header");
@@ -207,14 +214,6 @@ function readTransport(packet: Draft, ip: Ip, reader: Reader, length: number): v
 
 const TCP_FLAGS = Object.keys(TCP_FLAG).map((name) => name.toUpperCase() as TcpFlag);
 
-/** Messages that quote the packet which they are about (RFC 1122 3.2.2). */
-const ICMP_ERRORS: readonly number[] = [
-  ICMP_TYPES["destination-unreachable"],
-  ICMP_TYPES["source-quench"],
-  ICMP_TYPES.redirect,
-  ICMP_TYPES["time-exceeded"],
-  ICMP_TYPES["parameter-problem"],
-];
 /** Below it all types are errors (RFC 4443 2.1). */
 const FIRST_ICMPV6_QUESTION = 128;
 const NEIGHBOUR_MESSAGES: readonly number[] = [
@@ -227,7 +226,7 @@ function readTcp(packet: Draft, reader: Reader, size: number): void {
   reader.need(8, "TCP header");
   const ports = { sourcePort: reader.u16(0), destinationPort: reader.u16(2), sequence: reader.u32(4) };
   packet.tcp = { ...ports, acknowledgement: 0, flags: [], window: 0, payloadLength: 0 };
-  reader.need(20, "TCP header");
+  reader.need(TCP_HEADER_BYTES, "TCP header");
   const headerLength = (reader.u8(12) >> 4) * 4;
   const bits = reader.u8(13);
   const mss = readMss(reader, Math.min(headerLength, reader.length));
@@ -262,7 +261,7 @@ function readIcmp(packet: Draft, ip: Ip, reader: Reader): void {
   const code = reader.u8(1);
   const base = { type, code, name: icmpName(ip.family, type, code) };
   const isEcho = type === ECHO_REQUEST[ip.family] || type === ECHO_REPLY[ip.family];
-  const isError = ip.family === 4 ? ICMP_ERRORS.includes(type) : type < FIRST_ICMPV6_QUESTION;
+  const isError = ip.family === 4 ? ICMP_ERRORS[4].includes(type) : type < FIRST_ICMPV6_QUESTION;
   const isNeighbour = ip.family === 6 && NEIGHBOUR_MESSAGES.includes(type);
   const tooLarge = TOO_LARGE[ip.family];
   const saysMtu = type === tooLarge.type && (ip.family === 6 || code === tooLarge.code);

@@ -2,11 +2,12 @@
  * What a capture shall see, said in words, and the classic BPF program (the kernel's
  * Documentation/networking/filter.rst) that the kernel runs for it.
  */
+import { ICMP_ERRORS } from "../icmp.ts";
 import { IP_PROTOCOL } from "../ip-protocol.ts";
 import { ETH_P } from "../link-layer.ts";
 import { cidrContains, parseCidr } from "../../address/cidr.ts";
 import { ipBytes, type IpFamily } from "../../address/ip.ts";
-import { isIcmpError, type DecodedPacket } from "./packet.ts";
+import { IP_HEADER_BYTES, IPV4_FRAGMENT, IPV6_EXTENSION, isIcmpError, type DecodedPacket } from "./packet.ts";
 import { TCP_FLAG } from "../tcp.ts";
 
 /** The protocols of which a filter can speak by name. */
@@ -107,11 +108,12 @@ const SKF_AD_PROTOCOL = -0x1000;
 /** Offsets from the network header, whatever the link layer is. */
 const NET = -0x10_0000;
 
-const ICMP_ERRORS = { 4: [3, 4, 5, 11, 12], 6: [1, 2, 3, 4] } as const;
 /** Where the flags stand in a TCP header, and the one that begins a connection. */
 const TCP_FLAGS_AT = 13;
-/** Hop-by-hop, routing, fragment, destination options: behind them the transport header stands elsewhere. */
-const EXTENSION_HEADERS = [0, 43, 44, 60];
+/** Behind one of them the transport header stands elsewhere. */
+const EXTENSION_HEADERS = Object.values(IPV6_EXTENSION);
+/** Where IPv6's transport header stands, without any. */
+const TRANSPORT6 = NET + IP_HEADER_BYTES[6];
 
 /**
  * The program (an array of struct sock_filter) that lets through at least what the filter means, at most `snapLength`
@@ -273,7 +275,7 @@ function writeTransport4(program: Program, match: SettledMatch): void {
   const { icmpErrors, tcpSyn, sourcePort, destinationPort } = match;
   if ([icmpErrors, tcpSyn, sourcePort, destinationPort].every((wish) => wish === undefined)) return;
   program.load(LD_H_ABS, NET + 6);
-  program.passIfAnyBit(0x1fff);
+  program.passIfAnyBit(IPV4_FRAGMENT.offset);
   program.load(LDX_B_MSH, NET);
   if (match.icmpErrors === true) {
     program.load(LD_B_IND, NET);
@@ -301,20 +303,20 @@ function writeTransport6(program: Program, match: SettledMatch): void {
   program.passIfOneOf(EXTENSION_HEADERS);
   program.mustBeOneOf(protocols);
   if (match.icmpErrors === true) {
-    program.load(LD_B_ABS, NET + 40);
+    program.load(LD_B_ABS, TRANSPORT6);
     program.mustBeOneOf(ICMP_ERRORS[6]);
   }
   if (match.tcpSyn === true) {
-    program.load(LD_B_ABS, NET + 40 + TCP_FLAGS_AT);
+    program.load(LD_B_ABS, TRANSPORT6 + TCP_FLAGS_AT);
     program.load(ALU_AND_K, TCP_FLAG.syn);
     program.mustEqual(TCP_FLAG.syn);
   }
   if (match.sourcePort !== undefined) {
-    program.load(LD_H_ABS, NET + 40);
+    program.load(LD_H_ABS, TRANSPORT6);
     program.mustEqual(match.sourcePort);
   }
   if (match.destinationPort !== undefined) {
-    program.load(LD_H_ABS, NET + 42);
+    program.load(LD_H_ABS, TRANSPORT6 + 2);
     program.mustEqual(match.destinationPort);
   }
 }

@@ -1,4 +1,5 @@
 /** A packet as a plain value. decodePacket makes one from bytes; summaryOf says it in one line. */
+import { ICMP_TYPES, ICMPV6_TYPES } from "../icmp.ts";
 import { endText } from "../../address/ip.ts";
 import type { IpFamily } from "../../address/ip.ts";
 
@@ -148,7 +149,19 @@ function icmpSummary(icmp: Icmp, ip: Ip): string {
   return words.join(" ");
 }
 
-/** A router names a better way, and sends the packet on all the same (ICMP type 5; 137 in IPv6). */
+/** Bytes of a header without options, by its RFC: 791, 8200; 9293, 768, 792 (an echo's). */
+export const IP_HEADER_BYTES = { 4: 20, 6: 40 } as const;
+export const TCP_HEADER_BYTES = 20;
+export const UDP_HEADER_BYTES = 8;
+export const ICMP_HEADER_BYTES = 8;
+
+/** The second sixteen bits of an IPv4 header that are about fragments (RFC 791 3.1). */
+export const IPV4_FRAGMENT = { dont: 0x4000, more: 0x2000, offset: 0x1fff } as const;
+
+/** Headers of IPv6 that may stand before the transport's (RFC 8200 4). */
+export const IPV6_EXTENSION = { hopByHop: 0, routing: 43, fragment: 44, destinationOptions: 60 } as const;
+
+/** A router names a better way, and sends the packet on all the same. */
 export function isRedirect({ icmp }: DecodedPacket): boolean {
-  return icmp?.type === 5 || icmp?.type === 137;
+  return icmp?.type === ICMP_TYPES.redirect || icmp?.type === ICMPV6_TYPES["nd-redirect"];
 }

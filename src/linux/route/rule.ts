@@ -50,8 +50,11 @@ export interface RuleSpec {
   readonly l3mdev?: boolean;
 }
 
-/** Priorities of the rules that every kernel begins with: local, main, default. Nobody's to delete. */
-export const KERNEL_RULES: ReadonlySet<number> = new Set([0, 32766, 32767]);
+/** Priorities of the rules that every kernel begins with (the last in IPv4 alone, its table is empty everywhere). */
+export const KERNEL_RULE = { local: 0, main: 32_766, default: 32_767 } as const;
+
+/** Nobody's to delete. */
+export const KERNEL_RULES: ReadonlySet<number> = new Set(Object.values(KERNEL_RULE));
 
 export interface PolicyRule extends RuleSpec {
   readonly priority: number;

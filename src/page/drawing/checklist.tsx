@@ -6,7 +6,7 @@ import type { ChecklistLine, Diagnosis } from "../../doctor/diagnose.ts";
 import type { Finding } from "../../doctor/finding.ts";
 import { led } from "../state/keys.ts";
 import { checklist, destination, pod } from "../state/looking.ts";
-import { chosenPod, go, moment, place } from "../state/place.ts";
+import { chosenPod, go, moment, addressBar } from "../state/address-bar.ts";
 import { sendPacket, trace } from "../state/tracing.ts";
 import { Command, Mark, Panel, Trouble, Waiting, type Sign } from "./parts.tsx";
 import { Steps } from "./steps.tsx";
@@ -95,7 +95,7 @@ function Overview({ picture: { findings } }: { readonly picture: NodePicture }):
 
 /** Whom the pod shall reach: asked of the tables, or tried with one real packet. */
 function Where({ name }: { readonly name: string }): JSX.Element {
-  const [to, setTo] = useState(place.value.of["to"] ?? "");
+  const [to, setTo] = useState(addressBar.value.of["to"] ?? "");
   const past = moment.value !== undefined;
   return (
     <form

@@ -6,7 +6,7 @@ import { ask } from "../state/ask.ts";
 import { Keeper } from "../state/kept.ts";
 import { every, pods, purse } from "../state/looking.ts";
 import { extentOf, PAGE_ROWS, pagesOf, rowAt, withPage, type Pages } from "../layout/row-pages.ts";
-import { adjust, place } from "../state/place.ts";
+import { adjust, addressBar } from "../state/address-bar.ts";
 import { endText, spanText } from "../layout/flow-text.ts";
 import { counted, Panel, Trouble } from "./parts.tsx";
 import { VirtualRows } from "./virtual-rows.tsx";
@@ -67,7 +67,7 @@ function useTable(
 }
 
 export function Connections(): JSX.Element {
-  const { of } = place.value;
+  const { of } = addressBar.value;
   const filters = Object.fromEntries(
     FILTER_NAMES.map((name) => [name, name === "pod" ? askable(of["pod"]) : of[name]]),
   );
@@ -129,7 +129,7 @@ function askable(name: string | undefined): string | undefined {
 }
 
 function Filters(): JSX.Element {
-  const { of } = place.value;
+  const { of } = addressBar.value;
   const choice = (name: string, label: string, choices: readonly string[], any: string): JSX.Element => (
     <label>
       {label}

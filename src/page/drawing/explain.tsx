@@ -5,13 +5,13 @@ import type { NatExplanation } from "../../examination/explain-nat.ts";
 import { ask } from "../state/ask.ts";
 import { Keeper } from "../state/kept.ts";
 import { destination, pods } from "../state/looking.ts";
-import { go, place } from "../state/place.ts";
+import { go, addressBar } from "../state/address-bar.ts";
 import { Mark, Panel, Trouble, Waiting } from "./parts.tsx";
 
 const explanation = new Keeper<NatExplanation>();
 
 export function Explain(): JSX.Element {
-  const { src = "", dst = "", proto = "tcp", port = "" } = place.value.of;
+  const { src = "", dst = "", proto = "tcp", port = "" } = addressBar.value.of;
   const [form, setForm] = useState({ src: src || (pods.value[0]?.name ?? ""), dst, proto, port });
   useEffect(() => {
     if (src === "" || dst === "") return explanation.forget();

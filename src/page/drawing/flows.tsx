@@ -7,7 +7,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { translationText } from "../layout/flow-text.ts";
 import type { Point } from "../layout/geometry.ts";
 import type { Leg, MovingFlow } from "../layout/ways.ts";
-import { adjust, place } from "../state/place.ts";
+import { adjust, addressBar } from "../state/address-bar.ts";
 import { wantsStillness } from "../state/tracing.ts";
 
 /** A packet's way to its destination takes so long to watch. */
@@ -35,7 +35,7 @@ function Flow({ moving }: { readonly moving: MovingFlow }): JSX.Element {
     movement.startTime = -((flow.record.id % 100) / 100) * LAP_MS;
     return () => movement.cancel();
   }, [way]);
-  const chosen = place.value.of["flow"] === flow.key;
+  const chosen = addressBar.value.of["flow"] === flow.key;
   return (
     <button
       ref={own}

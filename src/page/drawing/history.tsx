@@ -1,7 +1,7 @@
 /** What changed over the last hour, when, and by whom. */
 import type { JSX } from "preact";
 import { momentOf, newestFirst, past, pastTrouble, type PastEvent } from "../state/history.ts";
-import { adjust, linkTo, place } from "../state/place.ts";
+import { adjust, linkTo, addressBar } from "../state/address-bar.ts";
 import { clock, Mark, Panel, type Sign } from "./parts.tsx";
 import { VirtualRows } from "./virtual-rows.tsx";
 
@@ -34,7 +34,7 @@ export function EventText({ event }: { readonly event: PastEvent }): JSX.Element
 const ROW_HEIGHT = 44;
 
 export function History(): JSX.Element {
-  const { search = "" } = place.value.of;
+  const { search = "" } = addressBar.value.of;
   const wanted = search.toLowerCase();
   const rows = newestFirst.value.filter(
     (event) => wanted === "" || JSON.stringify(event).toLowerCase().includes(wanted),
@@ -82,7 +82,10 @@ function Cells({ event }: { readonly event: PastEvent }): JSX.Element {
         <EventText event={event} />
       </span>
       <span role="cell">
-        <a href={linkTo("", { at: momentOf(event, past.value), pod: place.value.of["pod"] })} tabIndex={-1}>
+        <a
+          href={linkTo("", { at: momentOf(event, past.value), pod: addressBar.value.of["pod"] })}
+          tabIndex={-1}
+        >
           Look there
         </a>
       </span>

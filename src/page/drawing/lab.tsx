@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { LabStatus } from "../../lab/house.ts";
 import { act, faults, lab, readLab } from "../state/lab.ts";
-import { adjust, linkTo, place } from "../state/place.ts";
+import { adjust, linkTo, addressBar } from "../state/address-bar.ts";
 import { Mark, Panel, Trouble, Waiting } from "./parts.tsx";
 import { Tour } from "./tour.tsx";
 
@@ -24,7 +24,7 @@ export function Lab(): JSX.Element {
 function Break({ status }: { readonly status: LabStatus | undefined }): JSX.Element {
   const [doing, setDoing] = useState<string>();
   const { value: known = [], trouble } = faults.state.value;
-  const search = (place.value.of["search"] ?? "").toLowerCase();
+  const search = (addressBar.value.of["search"] ?? "").toLowerCase();
   const run = async (word: "break" | "mend", fault?: string): Promise<void> => {
     setDoing(fault ?? word);
     await act(word, fault);
@@ -41,7 +41,7 @@ function Break({ status }: { readonly status: LabStatus | undefined }): JSX.Elem
           data-search
           aria-label="Search faults"
           placeholder="Search"
-          value={place.value.of["search"] ?? ""}
+          value={addressBar.value.of["search"] ?? ""}
           onInput={(event) => adjust({ search: event.currentTarget.value })}
         />
       }

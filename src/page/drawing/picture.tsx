@@ -10,7 +10,7 @@ import { layoutOf, type PictureLayout } from "../layout/picture-layout.ts";
 import type { Row } from "../layout/rows.ts";
 import { choosePod } from "../state/keys.ts";
 import { flows, pod } from "../state/looking.ts";
-import { adjust, chosenPod, linkTo, place } from "../state/place.ts";
+import { adjust, chosenPod, linkTo, addressBar } from "../state/address-bar.ts";
 import { Flows } from "./flows.tsx";
 import { counted, Shape, type Sign } from "./parts.tsx";
 import { SIGN_OF } from "./pods.tsx";
@@ -67,7 +67,7 @@ function useWidth(frame: { readonly current: HTMLElement | null }): number {
 
 function Drawing({ layout }: { readonly layout: PictureLayout }): JSX.Element {
   const { width, height, rows, boxes, destinations, wires, breaks, flows: moving, narrow, joints } = layout;
-  const way = moving.find(({ flow }) => flow.key === place.value.of["flow"]);
+  const way = moving.find(({ flow }) => flow.key === addressBar.value.of["flow"]);
   return (
     <svg viewBox={`0 0 ${width} ${height}`} width={width} height={height} class={narrow ? "narrow" : "wide"}>
       <g aria-hidden="true">
@@ -239,7 +239,7 @@ function Target({ target }: { readonly target: Placed<Destination> }): JSX.Eleme
 
 /** The translation of the connection that was chosen, as conntrack has it. */
 function FlowDetail({ layout }: { readonly layout: PictureLayout }): JSX.Element | null {
-  const key = place.value.of["flow"];
+  const key = addressBar.value.of["flow"];
   if (key === undefined) return null;
   const found = layout.destinations.flatMap(({ flows: own }) => own).find((one) => one.key === key);
   const target = layout.destinations.find(({ flows: own }) => own.some((one) => one.key === key));

@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import type { NodePicture, PicturePod, PodCondition } from "../../agent/picture/picture.ts";
 import { choosePod } from "../state/keys.ts";
-import { adjust, chosenPod, place } from "../state/place.ts";
+import { adjust, chosenPod, addressBar } from "../state/address-bar.ts";
 import { Mark, Panel, type Sign } from "./parts.tsx";
 import { useRove } from "./rove.ts";
 import { steady, useGrowing } from "./steady.ts";
@@ -19,7 +19,7 @@ export const SIGN_OF: Readonly<Record<PodCondition, Sign>> = {
 const MOST_SHOWN = 300;
 
 export function Pods({ picture }: { readonly picture: NodePicture }): JSX.Element {
-  const wanted = (place.value.of["search"] ?? "").toLowerCase();
+  const wanted = (addressBar.value.of["search"] ?? "").toLowerCase();
   const found = picture.pods.filter((pod) => wanted === "" || textOf(pod).includes(wanted));
   const shown = found.slice(0, MOST_SHOWN);
   const drawn = useGrowing(shown.length, 1 + shown.findIndex(({ name }) => name === chosenPod.value));
@@ -38,7 +38,7 @@ export function Pods({ picture }: { readonly picture: NodePicture }): JSX.Elemen
           aria-label="Search pods"
           aria-keyshortcuts="/"
           data-search
-          value={place.value.of["search"] ?? ""}
+          value={addressBar.value.of["search"] ?? ""}
           onInput={(event) => adjust({ search: event.currentTarget.value })}
           onKeyDown={(event) => {
             if (event.key !== "ArrowDown" && event.key !== "Enter") return;

@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { momentOf, past, pastTrouble, type PastEvent } from "../state/history.ts";
 import { picture } from "../state/looking.ts";
-import { adjust, go, moment } from "../state/place.ts";
+import { adjust, go, moment } from "../state/address-bar.ts";
 import { clock } from "./parts.tsx";
 import { eventSign, EventText } from "./history.tsx";
 import { Mark } from "./parts.tsx";

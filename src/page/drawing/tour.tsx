@@ -2,13 +2,13 @@
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { playStory, story } from "../state/lab.ts";
-import { adjust, place } from "../state/place.ts";
+import { adjust, addressBar } from "../state/address-bar.ts";
 import { Mark, Panel, Trouble, Waiting } from "./parts.tsx";
 
 export function Tour(): JSX.Element {
   const { value, trouble, asking } = story.state.value;
   const chapters = value?.chapters ?? [];
-  const at = Math.min(chapters.length, Math.max(1, Number(place.value.of["chapter"] ?? 1)));
+  const at = Math.min(chapters.length, Math.max(1, Number(addressBar.value.of["chapter"] ?? 1)));
   const chapter = chapters[at - 1];
   const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => heading.current?.focus({ preventScroll: true }), [at]);

@@ -4,7 +4,7 @@ import type { PictureLayout } from "../layout/picture-layout.ts";
 import { BEFORE } from "../layout/ways.ts";
 import { stageOfTraceStep } from "../layout/stages.ts";
 import { shown, trace } from "../state/tracing.ts";
-import { chosenPod } from "../state/place.ts";
+import { chosenPod } from "../state/address-bar.ts";
 import { Shape } from "./parts.tsx";
 
 export function TracedPacket({ layout }: { readonly layout: PictureLayout }): JSX.Element | null {

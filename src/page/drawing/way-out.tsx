@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 import type { NodePicture } from "../../agent/picture/picture.ts";
 import { choosePod } from "../state/keys.ts";
 import { picture } from "../state/looking.ts";
-import { moment } from "../state/place.ts";
+import { moment } from "../state/address-bar.ts";
 import { Checklist } from "./checklist.tsx";
 import { Command, counted, Mark, Trouble, Waiting } from "./parts.tsx";
 import { NodePictureView } from "./picture.tsx";

@@ -1,7 +1,7 @@
 /** Keys that work anywhere but in a field. What they do is what a click would do. */
 import { signal } from "@preact/signals";
-import { VIEWS, type View } from "../layout/address.ts";
-import { go, moment, chosenPod, place } from "./place.ts";
+import { VIEWS, type View } from "../layout/address-bar.ts";
+import { go, moment, chosenPod, addressBar } from "./address-bar.ts";
 import { isLab, pods } from "./looking.ts";
 
 export const helpIsOpen = signal(false);
@@ -41,7 +41,7 @@ function leave(field: Element | null): void {
   if (helpIsOpen.value) helpIsOpen.value = false;
   else if (field instanceof HTMLElement && field.matches("input") && document.activeElement === field)
     field.blur();
-  else if (place.value.of["flow"] !== undefined) go({ flow: undefined });
+  else if (addressBar.value.of["flow"] !== undefined) go({ flow: undefined });
   else if (moment.value !== undefined) go({ at: undefined });
   else if (chosenPod.value !== undefined) go({ pod: undefined, to: undefined });
 }

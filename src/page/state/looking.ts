@@ -13,7 +13,7 @@ import { entrance } from "./entrance.ts";
 import { whenPainted, type first } from "./first.ts";
 import { followHistory } from "./history.ts";
 import { Keeper } from "./kept.ts";
-import { chosenPod, moment, place, view } from "./place.ts";
+import { chosenPod, moment, addressBar, view } from "./address-bar.ts";
 import { Purse } from "./purse.ts";
 
 /** The agent says when something changed; what announces nothing at all is found by asking. */
@@ -189,7 +189,7 @@ let last = "";
 /** What decides that the chosen pod's checklist is another one: its pod, its moment, its state. */
 const podKey = computed(() => {
   const { ask: name, condition, answer, code } = pod.value ?? {};
-  const { at = "", to = "" } = place.value.of;
+  const { at = "", to = "" } = addressBar.value.of;
   return name === undefined ? "" : JSON.stringify([name, at, to, condition, answer, code]);
 });
 

@@ -1,6 +1,12 @@
 /** Puts together what was seen of one packet and of its answer, at every place, although the tuple changes on the way. */
 import { endText } from "../../address/ip.ts";
-import { isIcmpError, summaryOf, type DecodedPacket } from "../../linux/packet/packet.ts";
+import {
+  ICMP_HEADER_BYTES,
+  IP_HEADER_BYTES,
+  isIcmpError,
+  summaryOf,
+  type DecodedPacket,
+} from "../../linux/packet/packet.ts";
 import type { TraceEvent } from "../../kernel/nftables/events.ts";
 import type { FlowEnds, SeenPacket, TraceEvidence } from "../evidence.ts";
 import { headingOf, isExactly, packetOf } from "./progress.ts";
@@ -107,7 +113,9 @@ export function firsts(packets: readonly PlacedPacket[]): PlacedPacket[] {
 function signatureOf({ packet, bytes }: SeenPacket): string {
   const { tcp, udp, icmp, ip } = packet;
   if (tcp !== undefined) return `tcp ${tcp.sequence} ${tcp.flags.join()} ${tcp.payloadLength}`;
-  const length = udp?.payloadLength ?? Math.max(0, (ip?.length ?? 0) - (ip?.family === 6 ? 48 : 28));
+  const length =
+    udp?.payloadLength ??
+    Math.max(0, (ip?.length ?? 0) - IP_HEADER_BYTES[ip?.family ?? 4] - ICMP_HEADER_BYTES);
   const payload = Buffer.from(bytes.subarray(Math.max(0, bytes.length - length))).toString("base64");
   return udp === undefined ? `icmp ${icmp?.type} ${icmp?.sequence} ${payload}` : `udp ${payload}`;
 }

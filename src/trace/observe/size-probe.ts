@@ -1,4 +1,5 @@
 /** Pings of several sizes with DF set (RFC 1191): which of them come through? */
+import { ICMP_HEADER_BYTES, IP_HEADER_BYTES } from "../../linux/packet/packet.ts";
 import { ipFamily, type IpFamily } from "../../address/ip.ts";
 import { SystemError } from "../../linux/errno.ts";
 import { InetSocket } from "../../kernel/inet-socket.ts";
@@ -11,7 +12,10 @@ import { ECHO_REPLY, ECHO_REQUEST } from "../../linux/icmp.ts";
 
 /** IP packets that links of the wild carry: IPv6's least, VPNs and tunnels, PPPoE, Ethernet. */
 const USUAL_SIZES = [576, 1280, 1360, 1380, 1400, 1420, 1440, 1460, 1480, 1492, 1500] as const;
-const HEADER_BYTES = { 4: 20 + 8, 6: 40 + 8 } as const;
+const HEADER_BYTES = {
+  4: IP_HEADER_BYTES[4] + ICMP_HEADER_BYTES,
+  6: IP_HEADER_BYTES[6] + ICMP_HEADER_BYTES,
+} as const;
 
 export interface SizeProbeRequest {
   /** Where it is sent from. */

@@ -1,4 +1,5 @@
 /** Expressions and objects with state: counters, limits, quotas. */
+import { TCP_TIMEOUTS_S, UDP_TIMEOUTS_S } from "../../conntrack/timeouts.ts";
 import type { StatefulExpression } from "../expressions.ts";
 import type { NftObject } from "../ruleset.ts";
 import { symbolName } from "../symbols.ts";
@@ -98,19 +99,13 @@ const TIMEOUT_STATES: Readonly<Record<number, readonly (string | undefined)[]>> 
   [IP_PROTOCOL.udp]: [undefined, "unreplied", "replied"],
 };
 
-/** The kernel's defaults in seconds: nft writes only what differs from them. */
+/** What nft takes for the kernel's defaults, in seconds: it writes only what differs from them. */
 const TIMEOUT_DEFAULTS: Readonly<Record<string, number>> = {
-  syn_sent: 120,
-  syn_recv: 60,
-  established: 432000,
-  fin_wait: 120,
-  close_wait: 60,
-  last_ack: 30,
-  time_wait: 120,
-  close: 10,
+  ...TCP_TIMEOUTS_S,
   retrans: 300,
   unack: 300,
-  unreplied: 30,
+  unreplied: UDP_TIMEOUTS_S.unreplied,
+  // The kernel's before Linux 4.20 (UDP_TIMEOUTS_S has what it is since).
   replied: 180,
 };
 

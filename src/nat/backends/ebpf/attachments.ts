@@ -1,4 +1,5 @@
 /** The programs at the links by which packets leave: loaded once for each link layer, attached by an object with a name. */
+import { ETH_HLEN } from "../../../linux/link-layer.ts";
 import { closeFile, removeFile } from "../../../kernel/file.ts";
 import {
   attachedTo,
@@ -22,7 +23,7 @@ import type { LoadedPrograms } from "./loaded-programs.ts";
 const SIDES: readonly TcxSide[] = ["ingress", "egress"];
 /** What stands before the IP header when a program sees a packet, by the link's layer. */
 const FRAME_BYTES: Readonly<Record<string, number>> = {
-  ether: 14,
+  ether: ETH_HLEN,
   none: 0,
   ppp: 0,
   rawip: 0,
@@ -32,7 +33,7 @@ const FRAME_BYTES: Readonly<Record<string, number>> = {
 };
 
 /** Of a link, what is to be attached where. */
-export interface Place {
+export interface HookedLink {
   readonly index: number;
   readonly name: string;
   readonly frameBytes: number;
@@ -46,11 +47,11 @@ export interface Place {
  * @param filtered indexes of such bridges
  * @throws WayoutError `nat-refused` for one that is up and whose packets the programs could not read
  */
-export function placesOf(
+export function hookedLinksOf(
   links: readonly Link[],
   doing: string,
   filtered: ReadonlySet<number> = new Set(),
-): Place[] {
+): HookedLink[] {
   const kinds = new Map(links.map(({ index, kind }) => [index, kind]));
   return links.flatMap(({ index, name, layer, kind, master, up }) => {
     if (layer === "loopback" || kind === "vrf") return [];
@@ -79,12 +80,12 @@ export function linksOf(namespace: NetworkNamespace): Link[] {
  * The address that a link has, for when the kernel cannot be asked by a program (before Linux 6.7; a next hop that is on no
  * subnet of the link): the first of each family, as nf_nat would take it then.
  */
-export function firstAddresses(namespace: NetworkNamespace, places: readonly Place[]): FirstAddress[] {
+export function firstAddresses(namespace: NetworkNamespace, hooked: readonly HookedLink[]): FirstAddress[] {
   using route = Rtnetlink.open(namespace);
   const all = route
     .addresses()
     .filter(({ scope, flags }) => scope === "global" && !flags.includes("secondary"));
-  return places.flatMap(({ index }) =>
+  return hooked.flatMap(({ index }) =>
     ([4, 6] as const).flatMap((family) => {
       const found = all.find(
         (one) => one.interface === index && one.family === family && !isUnused(one.flags),
@@ -105,19 +106,19 @@ function isUnused(flags: readonly string[]): boolean {
 }
 
 /** What of the attachments is not as it shall be. */
-export function attachmentDrifts(directory: string, places: readonly Place[]): NatDrift[] {
-  const strays = othersIn(directory, places).map(({ name }): NatDrift => ({
+export function attachmentDrifts(directory: string, hooked: readonly HookedLink[]): NatDrift[] {
+  const strays = othersIn(directory, hooked).map(({ name }): NatDrift => ({
     object: `the eBPF program ${name}`,
     expected: MISSING,
     found: THERE,
   }));
-  const lacking = places.flatMap((place) =>
-    place.sides.flatMap((side) => {
-      const fd = pinnedObject(pathOf(directory, place.index, side));
+  const lacking = hooked.flatMap((at) =>
+    at.sides.flatMap((side) => {
+      const fd = pinnedObject(pathOf(directory, at.index, side));
       const found = fd === undefined ? undefined : attachedTo(fd);
       if (fd !== undefined) closeFile(fd);
-      if (found?.index === place.index && found.side === side) return [];
-      const object = `the eBPF program at the ${side} of ${place.name}`;
+      if (found?.index === at.index && found.side === side) return [];
+      const object = `the eBPF program at the ${side} of ${at.name}`;
       return [{ object, expected: THERE, found: fd === undefined ? MISSING : "detached" }];
     }),
   );
@@ -131,31 +132,31 @@ export function attachmentDrifts(directory: string, places: readonly Place[]): N
 export function attachAll(
   programs: LoadedPrograms,
   namespace: NetworkNamespace,
-  places: readonly Place[],
+  hooked: readonly HookedLink[],
   renew: boolean,
 ): void {
   const { directory } = programs.maps;
   for (const side of SIDES) {
-    for (const place of places)
-      if (place.sides.includes(side)) attachOne(directory, place, side, namespace, programs, renew);
+    for (const at of hooked)
+      if (at.sides.includes(side)) attachOne(directory, at, side, namespace, programs, renew);
   }
-  forgetOthers(directory, places);
+  forgetOthers(directory, hooked);
 }
 
 function attachOne(
   directory: string,
-  place: Place,
+  at: HookedLink,
   side: TcxSide,
   namespace: NetworkNamespace,
   programs: LoadedPrograms,
   renew: boolean,
 ): void {
-  const path = pathOf(directory, place.index, side);
+  const path = pathOf(directory, at.index, side);
   const known = pinnedObject(path);
   if (known !== undefined) {
     try {
-      if (attachedTo(known).index === place.index) {
-        if (renew) replaceProgram(known, programs.atLink(side, place.frameBytes));
+      if (attachedTo(known).index === at.index) {
+        if (renew) replaceProgram(known, programs.atLink(side, at.frameBytes));
         return;
       }
     } finally {
@@ -164,10 +165,10 @@ function attachOne(
     // Its link has gone, and another has its number; or it was detached.
     removeFile(path);
   }
-  const program = programs.atLink(side, place.frameBytes);
+  const program = programs.atLink(side, at.frameBytes);
   let link: number;
   try {
-    link = namespace.run(() => attachToLink(program, place.index, side));
+    link = namespace.run(() => attachToLink(program, at.index, side));
   } catch (error) {
     // It went while we were at it.
     if (isGone(error)) return;
@@ -193,9 +194,9 @@ export function detachAll(directory: string): void {
   }
 }
 
-/** Of links that have gone, and of places that are none any more: a link that became the port of a bridge. */
-function forgetOthers(directory: string, places: readonly Place[]): void {
-  for (const { path } of [...othersIn(directory, places), ...goneFrom(directory)]) {
+/** Of links that have gone, and of hooks that are none any more: a link that became the port of a bridge. */
+function forgetOthers(directory: string, hooked: readonly HookedLink[]): void {
+  for (const { path } of [...othersIn(directory, hooked), ...goneFrom(directory)]) {
     const fd = pinnedObject(path);
     if (fd === undefined) continue;
     detachFromLink(fd);
@@ -210,8 +211,8 @@ interface Pinned {
 }
 
 /** Attachments where none should be. */
-function othersIn(directory: string, places: readonly Place[]): Pinned[] {
-  const wanted = new Set(places.flatMap(({ index, sides }) => sides.map((side) => `${side}-${index}`)));
+function othersIn(directory: string, hooked: readonly HookedLink[]): Pinned[] {
+  const wanted = new Set(hooked.flatMap(({ index, sides }) => sides.map((side) => `${side}-${index}`)));
   return pinnedIn(directory, (index) => index !== 0).filter(({ name }) => !wanted.has(name));
 }
 

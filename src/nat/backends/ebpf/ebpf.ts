@@ -19,8 +19,8 @@ import {
   detachAll,
   firstAddresses,
   linksOf,
-  placesOf,
-  type Place,
+  hookedLinksOf,
+  type HookedLink,
 } from "./attachments.ts";
 import { holdsPrograms, namespaceDirectory, neededDirectory, removeDirectory } from "./bpf-directory.ts";
 import { guardDrifts, removeGuard, writeGuard } from "./guard.ts";
@@ -124,7 +124,7 @@ export class EbpfNat implements NatBackend {
     const directory = namespaceDirectory(this.#namespace);
     if (directory === undefined || !holdsPrograms(this.#namespace))
       return [{ object: "the eBPF programs of this namespace", expected: THERE, found: MISSING }];
-    const { places, indexOf } = this.#standing(doing);
+    const { hooked, indexOf } = this.#standing(doing);
     const { maps, missing } = NatMaps.open(directory, this.#programs);
     using _maps = maps;
     const claims = maps.claims ?? [];
@@ -136,7 +136,7 @@ export class EbpfNat implements NatBackend {
         found: MISSING,
       })),
       ...claimDrifts(expected, claims),
-      ...attachmentDrifts(directory, places),
+      ...attachmentDrifts(directory, hooked),
       ...(mustMove(directory, this.#flows)
         ? [
             {
@@ -165,7 +165,7 @@ export class EbpfNat implements NatBackend {
             },
           ]),
       ...reservedDrifts(maps, reservedPorts(this.#namespace)),
-      ...guardDrifts(this.#namespace, intents, indexesOf(places)),
+      ...guardDrifts(this.#namespace, intents, indexesOf(hooked)),
       ...dropDrifts(this.#namespace, DROPS, intents, intents),
     ];
   }
@@ -175,14 +175,14 @@ export class EbpfNat implements NatBackend {
     const links = linksOf(this.#namespace);
     return {
       links,
-      places: placesOf(links, doing, filteredBridges(this.#namespace, links)),
+      hooked: hookedLinksOf(links, doing, filteredBridges(this.#namespace, links)),
       indexOf: (name: string): number | undefined => links.find((one) => one.name === name)?.index,
     };
   }
 
   /** Policy first, then who obeys it: a program that finds none lets everything pass. */
   #write(intents: readonly NatIntent[], doing: string): void {
-    const { links, places, indexOf } = this.#standing(doing);
+    const { links, hooked, indexOf } = this.#standing(doing);
     // What cannot be carried out is refused before anything is made.
     policyEntries(intents, BASES[0], indexOf);
     refuseUnfit(this.#namespace, intents, links, doing);
@@ -194,11 +194,11 @@ export class EbpfNat implements NatBackend {
       using _maps = maps;
       const renew = made || older !== undefined || maps.claims?.[0] !== PROGRAMS_LINE;
       maps.write((base) => policyEntries(intents, base, indexOf), this.#namespace);
-      for (const { index, family, address } of firstAddresses(this.#namespace, places))
+      for (const { index, family, address } of firstAddresses(this.#namespace, hooked))
         maps.get("addresses").set(pairKey(index, family), addressBytes(address));
       maps.get("reserved").set(numberKey(0), reservedPorts(this.#namespace));
-      this.#attach(maps, places, renew, older);
-      writeGuard(this.#namespace, intents, indexesOf(places));
+      this.#attach(maps, hooked, renew, older);
+      writeGuard(this.#namespace, intents, indexesOf(hooked));
       writeDrops(this.#namespace, DROPS, intents);
       maps.claims = this.#linesOf(intents);
       if (isNew) sweepDead();
@@ -208,14 +208,19 @@ export class EbpfNat implements NatBackend {
     }
   }
 
-  #attach(maps: NatMaps, places: readonly Place[], renew: boolean, older: OlderGeneration | undefined): void {
+  #attach(
+    maps: NatMaps,
+    hooked: readonly HookedLink[],
+    renew: boolean,
+    older: OlderGeneration | undefined,
+  ): void {
     if (older !== undefined) {
       using moving = new LoadedPrograms(this.#programs, maps, older);
-      attachAll(moving, this.#namespace, places, true);
+      attachAll(moving, this.#namespace, hooked, true);
       moveAll(moving, older);
     }
     using programs = new LoadedPrograms(this.#programs, maps);
-    attachAll(programs, this.#namespace, places, renew);
+    attachAll(programs, this.#namespace, hooked, renew);
     if (older !== undefined) endMove(maps.directory, older);
   }
 
@@ -244,8 +249,8 @@ export class EbpfNat implements NatBackend {
 }
 
 /** Of the links by which something leaves translated. */
-function indexesOf(places: readonly Place[]): number[] {
-  return places.filter(({ sides }) => sides.includes("egress")).map(({ index }) => index);
+function indexesOf(hooked: readonly HookedLink[]): number[] {
+  return hooked.filter(({ sides }) => sides.includes("egress")).map(({ index }) => index);
 }
 
 function claimDrifts(expected: readonly string[], found: readonly string[]): NatDrift[] {

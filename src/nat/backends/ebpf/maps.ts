@@ -1,4 +1,5 @@
 /** The maps of one network namespace: made once, found again by their names, filled with a policy. */
+import { TCP_TIMEOUTS_S, UDP_TIMEOUTS_S } from "../../../linux/conntrack/timeouts.ts";
 import { decodeUtf8, encodeUtf8 } from "../../../platform/bytes.ts";
 import type { BpfObject, MapDefinition } from "../../../linux/bpf/object.ts";
 import { BpfMap, MAP_TYPES, pinObject, READ_ONLY_FOR_PROGRAMS } from "../../../kernel/bpf/map.ts";
@@ -25,16 +26,9 @@ export const FLOW_MAPS = ["flows", "places", "freed", "cursor_map"] as const;
 /** Seconds, where the kernel tracks no connections and so has no settings for it; its own defaults. */
 const USUAL_SECONDS: Readonly<Record<(typeof TIMEOUTS)[number], number>> = {
   none: 120,
-  syn_sent: 120,
-  syn_recv: 60,
-  established: 432_000,
-  fin_wait: 120,
-  close_wait: 60,
-  last_ack: 30,
-  time_wait: 120,
-  close: 10,
-  udp: 30,
-  udp_stream: 120,
+  ...TCP_TIMEOUTS_S,
+  udp: UDP_TIMEOUTS_S.unreplied,
+  udp_stream: UDP_TIMEOUTS_S.replied,
   icmp: 30,
   generic: 600,
 };

@@ -3,6 +3,7 @@
  * a pod. Pure. Everything else about it is open, and a rule that asks for that may match or not. An answer is part of a
  * connection (`ct state established`) where tracking has looked at it.
  */
+import { ETH_P } from "../../../linux/link-layer.ts";
 import { CT_STATE, HOOK_PRIORITY, NFPROTO } from "../../../linux/netfilter.ts";
 import { DEEPEST_JUMP } from "../../../linux/nftables/enumerations.ts";
 import type { Expression, ExpressionKinded } from "../../../linux/nftables/expressions.ts";
@@ -202,7 +203,7 @@ class Run {
       case "nfproto":
         return [family === 4 ? NFPROTO.ipv4 : NFPROTO.ipv6];
       case "protocol":
-        return family === 4 ? [0x08, 0x00] : [0x86, 0xdd];
+        return networkNumber(family === 4 ? ETH_P.ip : ETH_P.ip6);
       default:
         return [];
     }
@@ -334,6 +335,10 @@ function compare(bytes: readonly Known[], other: readonly number[]): number | un
 
 function bytesOf(hex: string): number[] {
   return [...bytesOfHex(hex)];
+}
+
+function networkNumber(value: number): Known[] {
+  return [value >> 8, value & 0xff];
 }
 
 function hostNumber(value: number): Known[] {

@@ -3,9 +3,11 @@ import {
   addElements,
   addRule,
   addSet,
+  deleteFoundElements,
   type Transaction,
 } from "../../../linux/nftables/commands.ts";
 import type { TableRef } from "../../../linux/nftables/ruleset.ts";
+import type { ElementDifference } from "./drift.ts";
 import type { WantedTable } from "./ruleset.ts";
 
 /**
@@ -23,4 +25,12 @@ export function contentsOf(table: TableRef, { sets, chains }: WantedTable): Tran
       rules.map((expressions) => addRule({ ...table, chain: name }, { expressions })),
     ),
   ];
+}
+
+/** The changes after which sets have the elements that they shall have, and those only. */
+export function elementChanges(differences: readonly ElementDifference[]): Transaction {
+  return differences.map(({ spec, strange, lacking }) => [
+    ...deleteFoundElements(spec, strange),
+    ...addElements(spec, lacking),
+  ]);
 }

@@ -1,32 +1,66 @@
 /** How the table that is there differs from the table that shall be. Pure. */
-import { elementOf } from "../../../linux/nftables/commands.ts";
+import { elementOf, type ElementSpec, type SetSpec } from "../../../linux/nftables/commands.ts";
 import type { Expression } from "../../../linux/nftables/expressions.ts";
 import { registerWord } from "../../../linux/nftables/registers.ts";
-import type { Chain, NftSet, SetElement, Table } from "../../../linux/nftables/ruleset.ts";
+import type { Chain, NftSet, Rule, SetElement, Table } from "../../../linux/nftables/ruleset.ts";
 import { MISSING, THERE, type NatDrift } from "../../backend.ts";
 import { TABLE } from "./names.ts";
 import type { WantedChain, WantedSet, WantedTable } from "./ruleset.ts";
 
-/**
- * Empty when the kernel's table does exactly what is wanted. Counters may have any value.
- * @param ref which table it is
- */
-export function compareTable(wanted: WantedTable, found: Table | undefined, ref = TABLE): NatDrift[] {
+/** What a set has too much, and what it lacks; an element with another value is both. */
+export interface ElementDifference {
+  readonly spec: SetSpec;
+  readonly strange: readonly SetElement[];
+  readonly lacking: readonly ElementSpec[];
+}
+
+export interface TableDifference {
+  /** Empty when the kernel's table does exactly what is wanted. Counters may have any value. */
+  readonly drifts: NatDrift[];
+  /** By set, where elements of sets are all that differs; undefined when it is more than that. */
+  readonly elements: readonly ElementDifference[] | undefined;
+}
+
+/** What counts of a table that is there. */
+export interface FoundTable extends Pick<Table, "flags"> {
+  readonly sets: readonly Pick<NftSet, "name" | "elements">[];
+  readonly chains: readonly (Pick<Chain, "name" | "base"> & {
+    readonly rules: readonly Pick<Rule, "handle" | "expressions">[];
+  })[];
+}
+
+/** The drifts alone. @param ref which table it is */
+export function compareTable(wanted: WantedTable, found: FoundTable | undefined, ref = TABLE): NatDrift[] {
+  return differenceOf(wanted, found, ref).drifts;
+}
+
+/** @param ref which table it is */
+export function differenceOf(
+  wanted: WantedTable,
+  found: FoundTable | undefined,
+  ref = TABLE,
+): TableDifference {
   const text = `${ref.family} ${ref.table}`;
   const object = `table ${text}`;
-  if (found === undefined) return [missing(object)];
+  if (found === undefined) return { drifts: [missing(object)], elements: undefined };
   const drifts: NatDrift[] = [];
   if (found.flags.includes("dormant")) {
     drifts.push({ object, expected: "in force", found: "dormant: the kernel skips its chains" });
   }
+  const elements: ElementDifference[] = [];
+  let ofElements = 0;
   for (const set of wanted.sets) {
-    drifts.push(
-      ...compareSet(
-        set,
-        found.sets.find(({ name }) => name === set.spec.set),
-        text,
-      ),
-    );
+    const there = found.sets.find(({ name }) => name === set.spec.set);
+    const name = setObject(set.spec, text);
+    if (there === undefined) drifts.push(missing(name));
+    else {
+      const difference = compareElements(set, there.elements);
+      if (difference === undefined) continue;
+      const own = elementDrifts(difference, set.elements.length, name);
+      elements.push(difference);
+      drifts.push(...own);
+      ofElements += own.length;
+    }
   }
   for (const chain of wanted.chains) {
     drifts.push(
@@ -44,14 +78,18 @@ export function compareTable(wanted: WantedTable, found: Table | undefined, ref 
   for (const { name } of strangers) {
     drifts.push({ object: `${name} in ${object}`, expected: MISSING, found: "there, and no owner needs it" });
   }
-  return drifts;
+  return { drifts, elements: drifts.length === ofElements ? elements : undefined };
 }
 
 function missing(object: string): NatDrift {
   return { object, expected: THERE, found: MISSING };
 }
 
-function compareChain(wanted: WantedChain, found: Chain | undefined, table: string): NatDrift[] {
+function compareChain(
+  wanted: WantedChain,
+  found: FoundTable["chains"][number] | undefined,
+  table: string,
+): NatDrift[] {
   const object = `chain ${table} ${wanted.name}`;
   if (found === undefined) return [missing(object)];
   if (canonical(wanted.base) !== canonical(found.base)) {
@@ -86,30 +124,51 @@ function baseText(base: Chain["base"]): string {
   return `of type ${base.type} at hook ${base.hook}, priority ${base.priority}, policy ${base.policy}`;
 }
 
-function compareSet(wanted: WantedSet, found: NftSet | undefined, table: string): NatDrift[] {
-  const { spec } = wanted;
-  const object = `${spec.dataType === undefined ? "set" : "map"} ${table} ${spec.set}`;
-  if (found === undefined) return [missing(object)];
-  const actual = new Map(found.elements.map((element) => [elementKey(element), element]));
-  const { length } = wanted.elements;
-  const drifts: NatDrift[] = [];
-  for (const element of wanted.elements) {
+function setObject(spec: SetSpec, table: string): string {
+  return `${spec.dataType === undefined ? "set" : "map"} ${table} ${spec.set}`;
+}
+
+/** undefined when there is none. */
+function compareElements(
+  { spec, elements }: WantedSet,
+  found: readonly SetElement[],
+): ElementDifference | undefined {
+  const others = new Map(found.map((element) => [elementKey(element), element]));
+  const strange: SetElement[] = [];
+  const lacking: ElementSpec[] = [];
+  for (const element of elements) {
     const expected = elementOf(spec, element);
     const key = elementKey(expected);
-    const there = actual.get(key);
-    actual.delete(key);
+    const there = others.get(key);
+    others.delete(key);
     if (there !== undefined && isSameValue(expected, there)) continue;
-    const name = typeof element.key === "object" ? element.key.join(" . ") : String(element.key);
-    if (there === undefined) drifts.push(missing(`${name} in ${object}`));
-    else {
-      drifts.push({
-        object: `${name} in ${object}`,
-        expected: elementValue(expected),
-        found: elementValue(there),
-      });
-    }
+    lacking.push(element);
+    if (there !== undefined) strange.push(there);
   }
-  const others = actual.size;
+  strange.push(...others.values());
+  return strange.length + lacking.length === 0 ? undefined : { spec, strange, lacking };
+}
+
+/** @param length how many elements the set shall have */
+function elementDrifts(
+  { spec, strange, lacking }: ElementDifference,
+  length: number,
+  object: string,
+): NatDrift[] {
+  const there = new Map(strange.map((element) => [elementKey(element), element]));
+  const drifts = lacking.map((element): NatDrift => {
+    const expected = elementOf(spec, element);
+    const other = there.get(elementKey(expected));
+    there.delete(elementKey(expected));
+    const name = typeof element.key === "object" ? element.key.join(" . ") : String(element.key);
+    if (other === undefined) return missing(`${name} in ${object}`);
+    return {
+      object: `${name} in ${object}`,
+      expected: elementValue(expected),
+      found: elementValue(other),
+    };
+  });
+  const others = there.size;
   if (drifts.length > MOST_NAMED)
     return [{ object, expected: allOf(length), found: `without ${drifts.length} of them${besides(others)}` }];
   if (others > 0) drifts.push({ object, expected: allOf(length), found: `with ${others} that are not ours` });

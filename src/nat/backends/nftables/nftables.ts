@@ -1,3 +1,4 @@
+import { rethrowMistake } from "../../../error.ts";
 import { NetworkNamespace } from "../../../kernel/namespace.ts";
 import type { NetlinkTransport } from "../../../kernel/netlink/transport.ts";
 import { addTable, destroyTable, type Transaction } from "../../../linux/nftables/commands.ts";
@@ -10,17 +11,19 @@ import { GenerationMemory } from "../../generation-memory.ts";
 import { intentText, normalizeIntent, replacing, type NatIntent } from "../../intent.ts";
 import { withNatLock, withNatLockToRemove } from "../../lock.ts";
 import { withCounters } from "./counters.ts";
-import { compareTable } from "./drift.ts";
+import { differenceOf, type TableDifference } from "./drift.ts";
+import { withKeptClaims } from "./kept-claims.ts";
 import { CLAIMS, TABLE } from "./names.ts";
 import { tableOf, type WantedTable } from "./ruleset.ts";
 import { explained } from "./refusal.ts";
 import { wantedText } from "./text.ts";
 import { shaHex } from "../../../platform/bytes.ts";
-import { contentsOf } from "./contents.ts";
+import { contentsOf, elementChanges } from "./contents.ts";
 
 /**
- * NAT in a table of our own, `inet wayout`, spoken to over netlink: no program is needed. The table is made anew in
- * one transaction whenever something differs, so that packets meet the old rules or the new ones and nothing between.
+ * NAT in a table of our own, `inet wayout`, spoken to over netlink: no program is needed. Whatever differs is changed in
+ * one transaction, so that packets meet the old rules or the new ones and nothing between: elements of sets by
+ * themselves, which is what more and fewer prefixes are; where anything else differs, the table is made anew.
  */
 export class NftablesNat implements NatBackend {
   readonly name = "nftables";
@@ -55,12 +58,13 @@ export class NftablesNat implements NatBackend {
     const doing = `writing the NAT rules of ${wanted.map(({ owner }) => owner).join(", ")}`;
     return explained(doing, () =>
       withNatLock(this.#namespace, doing, () => {
-        const { generation, found, before, target, drifts } = this.#compared(wanted);
+        const compared = this.#compared((before) => wanted.reduce(replacing, before));
+        const { generation, before, drifts } = compared;
         if (drifts.length === 0) {
           for (const intent of intents) this.#note(generation, intent);
           return { changed: false, drifts };
         }
-        this.#nftables.transaction(rebuild(withCounters(target, found)), doing);
+        this.#write(compared, doing);
         return { changed: true, drifts, before };
       }),
     );
@@ -70,19 +74,32 @@ export class NftablesNat implements NatBackend {
     if (this.#isKnownContent(intent)) return [];
     const wanted = normalizeIntent(intent);
     return explained(`checking the NAT rules of ${wanted.owner}`, () => {
-      const { generation, drifts } = this.#compared([wanted]);
+      const { generation, drifts } = this.#compared((before) => replacing(before, wanted));
       if (drifts.length === 0) this.#note(generation, intent);
       return drifts;
     });
   }
 
-  /** Our table as it is, beside what it shall be. */
-  #compared(wanted: readonly NatIntent[]) {
+  /** Our table as it is, beside what it shall be. @param wanted what owners want, from what they want by the kernel's word */
+  #compared(wanted: (before: NatIntent[]) => NatIntent[]): Compared {
     const { generation, tables } = this.#nftables.ruleset({ table: TABLE });
     const [found] = tables;
     const before = intentsIn(found);
-    const target = tableOf(wanted.reduce(replacing, before));
-    return { generation, found, before, target, drifts: compareTable(target, found) };
+    const target = withKeptClaims(tableOf(wanted(before)), found);
+    return { generation, found, before, target, ...differenceOf(target, found) };
+  }
+
+  #write({ generation, found, target, elements }: Compared, doing: string): void {
+    if (elements !== undefined) {
+      try {
+        this.#nftables.transaction(elementChanges(elements), doing, { generation });
+        return;
+      } catch (error) {
+        // The rules have changed meanwhile, or a set is not what it seemed: made anew, everything is right again.
+        rethrowMistake(error);
+      }
+    }
+    this.#nftables.transaction(rebuild(withCounters(target, found)), doing);
   }
 
   /** It was found in force: the next caller need not read the table. */
@@ -106,17 +123,21 @@ export class NftablesNat implements NatBackend {
     const doing = owner === undefined ? "removing our NAT rules" : `removing the NAT rules of ${owner}`;
     return explained(doing, () =>
       withNatLockToRemove(this.#namespace, doing, () => {
-        const found = this.#nftables.table(TABLE);
+        const left = (before: readonly NatIntent[]): NatIntent[] =>
+          owner === undefined ? [] : before.filter((intent) => intent.owner !== owner);
+        const compared = this.#compared(left);
+        const { found, before } = compared;
         if (found === undefined) {
           this.#memory.forget();
           return false;
         }
-        const intents = intentsIn(found);
-        const left = owner === undefined ? [] : intents.filter((intent) => intent.owner !== owner);
-        if (owner !== undefined && left.length === intents.length) return false;
-        const changes = left.length === 0 ? destroyTable(TABLE) : rebuild(withCounters(tableOf(left), found));
-        this.#nftables.transaction(changes, doing);
-        if (left.length === 0) this.#memory.forget();
+        const { length } = left(before);
+        if (owner !== undefined && length === before.length) return false;
+        if (length > 0) this.#write(compared, doing);
+        else {
+          this.#nftables.transaction(destroyTable(TABLE), doing);
+          this.#memory.forget();
+        }
         return true;
       }),
     );
@@ -149,6 +170,15 @@ function findingOf(intent: NatIntent): string {
     findings.set(intent, finding);
   }
   return finding;
+}
+
+/** What was found of our table, and how it differs from what it shall be. */
+interface Compared extends TableDifference {
+  readonly generation: number;
+  readonly found: Table | undefined;
+  /** What owners want by the kernel's word. */
+  readonly before: NatIntent[];
+  readonly target: WantedTable;
 }
 
 function intentsIn(table: Table | undefined): NatIntent[] {

@@ -1,6 +1,4 @@
-import { WayoutError } from "../../../error.ts";
-import { readText } from "../../../kernel/file.ts";
-import { SystemError } from "../../../linux/errno.ts";
+import { orRefused, type RefusalWords } from "../refusal.ts";
 
 /** Sets of our table count what each element does. Intervals of two addresses are a little older (5.6). */
 const OLDEST_KERNEL = "5.7";
@@ -15,42 +13,18 @@ export function lackTodo(release: string): string {
   return "This kernel seems to lack a part of nf_tables (nf_tables, nft_chain_nat, nft_masq, nft_nat): load the modules, or choose the backend iptables.";
 }
 
-function kernelRelease(): string {
-  return readText("/proc/sys/kernel/osrelease").trim();
-}
+const WORDS: RefusalWords = {
+  lack: "no-nftables",
+  // Tables and expressions of modules that are not there: ENOENT; the family of netlink itself: the others.
+  lackSaid: ["ENOENT", "EPROTONOSUPPORT", "EAFNOSUPPORT"],
+  lackTodo,
+  privilegeTodo: "This needs CAP_NET_ADMIN over the network namespace: run it as root.",
+};
 
 /**
  * Runs what speaks with nf_tables; what the kernel refuses becomes an error that a person can act on.
  * @throws WayoutError `no-privilege`, `no-nftables`, `nat-refused`
  */
 export function explained<T>(doing: string, inside: () => T): T {
-  try {
-    return inside();
-  } catch (error) {
-    if (!(error instanceof SystemError)) throw error;
-    const common = { doing, said: error.message, cause: error };
-    switch (error.code) {
-      case "EPERM":
-      case "EACCES":
-        throw new WayoutError({
-          ...common,
-          code: "no-privilege",
-          kind: "machine",
-          todo: "This needs CAP_NET_ADMIN over the network namespace: run it as root.",
-        });
-      case "ENOENT":
-      case "EOPNOTSUPP":
-      case "EPROTONOSUPPORT":
-      case "EAFNOSUPPORT":
-      case "EINVAL":
-        throw new WayoutError({
-          ...common,
-          code: "no-nftables",
-          kind: "machine",
-          todo: lackTodo(kernelRelease()),
-        });
-      default:
-        throw new WayoutError({ ...common, code: "nat-refused", kind: "broken" });
-    }
-  }
+  return orRefused(WORDS, doing, inside);
 }

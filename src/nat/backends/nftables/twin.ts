@@ -14,14 +14,16 @@
  *     }
  */
 import { NetlinkError } from "../../../linux/netlink/netlink-error.ts";
-import { addTable, deleteTable, type Transaction } from "../../../linux/nftables/commands.ts";
+import { rethrowMistake } from "../../../error.ts";
+import { addTable, deleteTable, elementOf } from "../../../linux/nftables/commands.ts";
 import type { TableFlag } from "../../../linux/nftables/ruleset.ts";
 import { Nftables } from "../../../kernel/nftables/nftables.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
 import { intentText, normalizeIntent, replacing, type NatIntent } from "../../intent.ts";
 import { CLAIMS, NAT_PRIORITY, TWIN } from "./names.ts";
 import { tableOf, type WantedTable } from "./ruleset.ts";
-import { contentsOf } from "./contents.ts";
+import { contentsOf, elementChanges } from "./contents.ts";
+import { differenceOf, type FoundTable } from "./drift.ts";
 
 /** What the kernel may know of owned tables, the best first. */
 const OWNERSHIP: readonly (readonly TableFlag[])[] = [["owner", "persist"], ["owner"]];
@@ -29,7 +31,7 @@ const OWNERSHIP: readonly (readonly TableFlag[])[] = [["owner", "persist"], ["ow
 /** Held by one process, over a socket that stays open as long as this lives. */
 export class NftablesTwin implements Disposable {
   readonly #nftables: Nftables;
-  #held: { readonly intents: readonly NatIntent[]; readonly behind: number } | undefined;
+  #held: Held | undefined;
 
   private constructor(
     nftables: Nftables,
@@ -67,9 +69,35 @@ export class NftablesTwin implements Disposable {
   hold(intents: readonly NatIntent[], behind = NAT_PRIORITY): boolean {
     const wanted = intents.map(normalizeIntent).reduce<NatIntent[]>(replacing, []);
     if (this.#held?.behind === behind && areSame(wanted, this.#held.intents)) return false;
-    this.#nftables.transaction(this.#changes(tableOf(wanted), behind), "writing the twin of our NAT rules");
-    this.#held = { intents: wanted, behind };
+    const table = twinOf(tableOf(wanted), behind);
+    this.#write(table);
+    this.#held = { intents: wanted, behind, table };
     return true;
+  }
+
+  /** Nobody else changes it, so that what was written last is what is there. */
+  #write(table: WantedTable): void {
+    const doing = "writing the twin of our NAT rules";
+    const { elements } = differenceOf(table, this.#held && asFound(this.#held.table), TWIN);
+    if (elements !== undefined) {
+      try {
+        this.#nftables.transaction(elementChanges(elements), doing);
+        return;
+      } catch (error) {
+        // Made anew, it is right whatever the kernel did not like.
+        rethrowMistake(error);
+      }
+    }
+    this.#nftables.transaction(
+      [
+        // To delete what may not be there yet, and to take over what an earlier process left.
+        addTable(TWIN, { flags: this.flags }),
+        deleteTable(TWIN),
+        addTable(TWIN, { flags: this.flags }),
+        ...contentsOf(TWIN, table),
+      ],
+      doing,
+    );
   }
 
   /** Takes the table away: nothing shall be translated any more. */
@@ -82,24 +110,39 @@ export class NftablesTwin implements Disposable {
   [Symbol.dispose](): void {
     this.#nftables.close();
   }
+}
 
-  #changes({ sets, chains }: WantedTable, behind: number): Transaction {
-    const own = sets
+/** What was written last. */
+interface Held {
+  readonly intents: readonly NatIntent[];
+  readonly behind: number;
+  readonly table: WantedTable;
+}
+
+/** The same without the claims, and with its hook just behind. */
+function twinOf({ sets, chains }: WantedTable, behind: number): WantedTable {
+  return {
+    sets: sets
       .filter(({ spec }) => spec.set !== CLAIMS.set)
-      .map(({ spec, elements }) => ({ spec: { ...spec, ...TWIN }, elements }));
-    return [
-      // To delete what may not be there yet, and to take over what an earlier process left.
-      addTable(TWIN, { flags: this.flags }),
-      deleteTable(TWIN),
-      addTable(TWIN, { flags: this.flags }),
-      ...contentsOf(TWIN, {
-        sets: own,
-        chains: chains.map((chain) =>
-          chain.base === undefined ? chain : { ...chain, base: { ...chain.base, priority: behind + 1 } },
-        ),
-      }),
-    ];
-  }
+      .map(({ spec, elements }) => ({ spec: { ...spec, ...TWIN }, elements })),
+    chains: chains.map((chain) =>
+      chain.base === undefined ? chain : { ...chain, base: { ...chain.base, priority: behind + 1 } },
+    ),
+  };
+}
+
+function asFound({ sets, chains }: WantedTable): FoundTable {
+  return {
+    flags: [],
+    sets: sets.map(({ spec, elements }) => ({
+      name: spec.set,
+      elements: elements.map((element) => elementOf(spec, element)),
+    })),
+    chains: chains.map(({ rules, ...chain }) => ({
+      ...chain,
+      rules: rules.map((expressions) => ({ handle: 0, expressions })),
+    })),
+  };
 }
 
 /** Asked at every comparison, mostly of the very same values. */

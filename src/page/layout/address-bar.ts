@@ -11,13 +11,13 @@ export const VIEWS = {
 
 export type View = keyof typeof VIEWS;
 
-export interface Place {
+export interface AddressBar {
   readonly view: View;
   /** `pod`, `at`, `to`, `flow`, and the filters of tables. */
   readonly of: Readonly<Record<string, string>>;
 }
 
-export function parsePlace(hash: string): Place {
+export function parseAddressBar(hash: string): AddressBar {
   const [path = "", query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
   return {
     view: path in VIEWS ? (path as View) : "",
@@ -25,7 +25,7 @@ export function parsePlace(hash: string): Place {
   };
 }
 
-export function placeText({ view, of }: Place): string {
+export function addressBarText({ view, of }: AddressBar): string {
   const query = new URLSearchParams(Object.entries(of).filter(([, value]) => value !== "")).toString();
   return `#/${view}${query === "" ? "" : `?${query}`}`;
 }
