@@ -9,7 +9,7 @@
  * In: events of the kernel; the policy's file; records of attach and the plugin; requests over its socket and HTTP.
  * Out: repairs, each with the program that made them necessary; the journal; answers; metrics.
  * Touches: our rules, forwarding, bridges of attached namespaces; /var/lib/wayout, /run/wayout/agent. Rules of others:
- *   never.
+ *   never, but what the policy's `admit` lets room admission/ add to them.
  */
 import { FileLock, lockHolder } from "../kernel/file-lock.ts";
 import { removeIfEmpty } from "../kernel/file.ts";

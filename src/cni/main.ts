@@ -6,7 +6,7 @@
  * In: CNI_COMMAND and its variables, a network configuration.
  * Out: a CNI result, or an error with a CNI code.
  * Touches: the pod's namespace, the network's bridge, VLANs, NAT rules, addresses and sender checks, each under the
- *   network's lock.
+ *   network's lock; host-local's files below /var/lib/cni/networks; /run/wayout/cni, /run/wayout/nat.
  */
 import type { Answer } from "./answer.ts";
 import type { Environment } from "./context.ts";

@@ -7,7 +7,7 @@
  * In: Nodes of an API server; where it is and who we are there.
  * Out: the view; steps that the agent's reconciler runs; conditions and events for the API server.
  * Touches: the network to the API server; the bridge and its addresses; routes with a protocol number of our own; the
- *   directories of CNI.
+ *   directories of CNI, /run/wayout/cluster.
  */
 import { hostname } from "node:os";
 import { VERSION } from "../version.ts";
