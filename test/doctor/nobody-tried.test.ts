@@ -6,6 +6,7 @@ import { describe, expect } from "bun:test";
 import { diagnoseAnywhere } from "../../src/doctor/families.ts";
 import type { Diagnosis } from "../../src/doctor/diagnose.ts";
 import type { Target } from "../../src/doctor/predict/path.ts";
+import { predictPath } from "../../src/doctor/predict/predict.ts";
 import { InetSocket } from "../../src/kernel/inet-socket.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { afterThisTest } from "../support/teardown.ts";
@@ -332,6 +333,24 @@ const ROUTES: readonly Situation[] = [
 ];
 
 describe("routes and rules", () => testSituations(ROUTES));
+
+testWith(["root", "nft"])(
+  "where a limit decides only which rule masquerades, the ports of both count",
+  () => {
+    const world = healthyWorld();
+    nft(world, "delete table inet wayout");
+    nft(
+      world,
+      `table ip site { chain p { type nat hook postrouting priority 100; limit rate 1/hour masquerade; meta l4proto tcp masquerade to :1024-2047; }; }`,
+    );
+    const snapshot = snapshotOf(world);
+    const { path, certain } = predictPath(snapshot, snapshot.pods[0]!, WEB);
+    expect([certain, path.stops, path.left?.source]).toEqual([true, [], PLAN.node.uplinkIpv4]);
+    const { first, last } = path.translatedPorts!;
+    expect(first).toBe(1024);
+    expect(last).toBeGreaterThanOrEqual(path.sent!.sourcePort);
+  },
+);
 
 testWith(["root", "ip", "ping"])("what a router has told the pod of a very small link is told", () => {
   const world = healthyWorld();

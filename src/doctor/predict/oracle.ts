@@ -94,6 +94,8 @@ export interface Explored<T> {
   readonly doubts: readonly Doubt[];
   /** Different results, each another one, in the order in which they were met. */
   readonly alternatives: readonly Alternative<T>[];
+  /** What says the same as the result, by other answers: it may differ in what nobody is told. */
+  readonly alike: readonly T[];
   /** Where chance decides: every way there is, as far as they were followed. */
   readonly branches: readonly Branch<T>[];
   /** False when a doubt that matters has no likely answer: the result is then no more than one possibility. */
@@ -109,6 +111,7 @@ export function explore<T>(run: (oracle: Oracle) => T, same: (a: T, b: T) => boo
   const result = run(first);
   const matters = new Map<string, Doubt>();
   const alternatives: Alternative<T>[] = [];
+  const alike: T[] = [];
   const branches = branchOf(first, result);
   const pending: boolean[][] = flips(first.doubts, 0);
   let runs = 1;
@@ -118,7 +121,10 @@ export function explore<T>(run: (oracle: Oracle) => T, same: (a: T, b: T) => boo
     const other = run(oracle);
     branches.push(...branchOf(oracle, other));
     pending.push(...flips(oracle.doubts, script.length));
-    if (same(result, other)) continue;
+    if (same(result, other)) {
+      alike.push(other);
+      continue;
+    }
     const turned = oracle.doubts[script.length - 1];
     if (turned === undefined) continue;
     matters.set(turned.about, otherAnswer(turned));
@@ -128,7 +134,7 @@ export function explore<T>(run: (oracle: Oracle) => T, same: (a: T, b: T) => boo
   }
   const doubts = [...matters.values()];
   const certain = pending.length === 0 && doubts.every((doubt) => doubt.likely);
-  return { result, doubts, alternatives, branches, certain };
+  return { result, doubts, alternatives, alike, branches, certain };
 }
 
 function branchOf<T>({ doubts, isUsual }: Oracle, result: T): Branch<T>[] {

@@ -75,13 +75,31 @@ export function predictPath(snapshot: Snapshot, pod: PodState, target: Target): 
     result,
     doubts,
     alternatives,
+    alike,
     branches: chances,
     certain,
   } = workingFirst(chosen?.explored ?? first);
   const legs = branches.map(({ leg }) => leg);
   const otherwise = alternatives.map(({ result: { prediction: path }, by }) => ({ path, by }));
   const byChance = chances.map((one) => ({ ...one, path: one.result.prediction }));
-  return { path: result.prediction, doubts, otherwise, branches: byChance, certain, legs };
+  const path = withPortsOf(result.prediction, alike);
+  return { path, doubts, otherwise, branches: byChance, certain, legs };
+}
+
+/** Where a question decides only which port a packet gets (by another rule that translates to the same address), all count. */
+function withPortsOf(path: Prediction, alike: readonly Followed[]): Prediction {
+  const ranges = [path, ...alike.map((one) => one.prediction)].flatMap(({ translatedPorts, left }) => {
+    if (translatedPorts !== undefined) return [translatedPorts];
+    return left === undefined ? [] : [{ first: left.sourcePort, last: left.sourcePort }];
+  });
+  const translatedPorts = {
+    first: Math.min(...ranges.map((one) => one.first)),
+    last: Math.max(...ranges.map((one) => one.last)),
+  };
+  const isOne = ranges.every(
+    ({ first, last }) => first === translatedPorts.first && last === translatedPorts.last,
+  );
+  return isOne ? path : { ...path, translatedPorts };
 }
 
 /** Of two ways between which chance decides, the one that works comes first, unless most packets go the other one. */
@@ -94,7 +112,7 @@ function workingFirst(explored: Explored<Followed>): Explored<Followed> {
   const turned = doubts.map((one) => (isTossUp(one) ? otherAnswer(one) : one));
   const others = alternatives.filter((one) => one !== works);
   const back = { result, by: otherAnswer(works.by) };
-  return { ...explored, result: works.result, doubts: turned, alternatives: [back, ...others] };
+  return { ...explored, result: works.result, doubts: turned, alternatives: [back, ...others], alike: [] };
 }
 
 function legOf(
