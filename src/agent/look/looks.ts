@@ -56,6 +56,8 @@ export class Looks implements AgentListener {
   /** When the snapshots that were kept would all have been due. */
   #keptUpTo = Number.NEGATIVE_INFINITY;
   #looking = false;
+  /** Whether the last look was passed over. */
+  #passedOver = false;
   /** What was heard since the last look began. */
   #heard = new Set<NodeEvent["kind"]>();
   #before:
@@ -129,8 +131,13 @@ export class Looks implements AgentListener {
     try {
       const { look, cpuMs } = await this.#taken();
       tookMs = cpuMs;
+      // It saw one part before what changed meanwhile, and another after it: the next look tells, and is there soon. Only where
+      // changes never end, what was seen between them has to do.
+      this.#passedOver = this.#heard.size > 0 && !this.#passedOver;
       // What came while it was taken, it may have seen: it is of the moment when it ended.
-      this.#seen({ since, began, change }, look, new Set([...heard, ...this.#heard]));
+      const kinds = new Set([...heard, ...this.#heard]);
+      if (this.#passedOver) this.#heard = kinds;
+      else this.#seen({ since, began, change }, look, kinds);
       this.#tell("");
     } catch (error) {
       for (const kind of heard) this.#heard.add(kind);
