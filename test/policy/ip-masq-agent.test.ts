@@ -105,7 +105,7 @@ describe("refused, so that what was there before stays", () => {
     ["cidrLimit: many\n", "whole number"],
     ["cidrLimit: 1\nnonMasqueradeCIDRs: [10.0.0.0/8, 11.0.0.0/8]\n", "cidrLimit is 1"],
     ["cidrLimit: 0\nnonMasqueradeCIDRs: [10.0.0.0/8]\n", "cidrLimit is 0"],
-    ["- a\n- list\n", "is a map of keys"],
+    ["- a\n- list\n", "is no map of keys and values (line 1, column 1)"],
     ["a: [unclosed\n", ""],
   ] as const) {
     test(JSON.stringify(text), () => {
