@@ -11,9 +11,11 @@ function address(number: number): string {
   return `100.${64 + (number >> 16)}.${(number >> 8) & 255}.${number & 255}`;
 }
 
-function crowd(length: number, line: (address: string) => string): string {
-  return Array.from({ length }, (_, number) => line(address(number))).join("");
+function crowd(length: number, line: (address: string) => string, from = 0): string {
+  return Array.from({ length }, (_, number) => line(address(from + number))).join("");
 }
+
+const AT_ONCE = 4_000;
 
 /** Each is more than is read of a pod. */
 const CROWDS: readonly { readonly what: string; readonly fill: (pod: NetworkNamespace) => void }[] = [
@@ -28,12 +30,14 @@ const CROWDS: readonly { readonly what: string; readonly fill: (pod: NetworkName
   },
   {
     what: "ruleset",
-    fill: (pod) =>
-      ask(
-        pod,
-        ["nft", "-f", "-"],
-        `table inet many { set s { type ipv4_addr; elements = { ${crowd(200_000, (one) => `${one}, `)} }; }; }`,
-      ),
+    fill(pod) {
+      ask(pod, ["nft", "add table inet many; add set inet many s { type ipv4_addr; }"]);
+      // An ordinary user's transaction has to fit into his socket's buffer.
+      for (let from = 0; from < 200_000; from += AT_ONCE) {
+        const elements = crowd(AT_ONCE, (one) => `${one}, `, from);
+        ask(pod, ["nft", "-f", "-"], `add element inet many s { ${elements} }`);
+      }
+    },
   },
   {
     what: "iptables-legacy",
