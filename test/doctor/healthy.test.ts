@@ -7,6 +7,7 @@ import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { findPod } from "../../src/pods/find.ts";
 import { listPods } from "../../src/pods/inventory.ts";
 import { freshNamespace } from "../support/world.ts";
+import { until } from "../support/until.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { PRODUCT_RULESETS } from "./product-rulesets.ts";
 import {
@@ -188,7 +189,7 @@ describe("no false alarm", () => {
     // The kernel forgets the flows of a lost address in the background (nf_nat_masquerade.c).
     using table = Conntrack.open(world.node);
     const lost = { reply: { destination: PLAN.node.uplinkIpv4 } };
-    for (let i = 0; i < 500 && table.entries(lost).length > 0; i++) await Bun.sleep(10);
+    await until(() => table.entries(lost).length === 0, "the flows of the lost address are forgotten");
     expect(table.entries(lost)).toEqual([]);
     expect(askFrom(world, 5300)).toBe(true);
     const address = PLAN.internet.dnsIpv4;

@@ -8,6 +8,7 @@ import { EbpfNat } from "../../src/nat/backends/ebpf/ebpf.ts";
 import { masqueradeIntent } from "../../src/nat/intent.ts";
 import { RunningAgent } from "../agent/running-agent.ts";
 import { afterThisTest } from "../support/teardown.ts";
+import { until } from "../support/until.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { OUTSIDE, UPLINK, world } from "./three-namespaces.ts";
 
@@ -25,8 +26,6 @@ const WATCH = `table ip watch {
 }`;
 /** One flow that goes on, and ever new ones, until it is killed. */
 const SENDER = `trap 'kill $(jobs -p)' EXIT; ping -q -i 0.005 -w 300 ${OUTSIDE.v4} >/dev/null & while :; do for port in $(seq 2000 9000); do echo x >/dev/udp/${OUTSIDE.v4}/$port; sleep 0.003; done; done`;
-/** Nothing takes so long; the machine may be busy. */
-const PATIENCE_MS = 20_000;
 /** So many packets that try it tell whether they get through. */
 const SEVERAL = 10;
 
@@ -42,11 +41,8 @@ function watched() {
   const held = (): number =>
     packetsIn(ask(node, ["nft", "list", "chain", "inet", "wayout-guard", "unhooked"]));
   const more = async (count: () => number): Promise<void> => {
-    const [before, until] = [count(), performance.now() + PATIENCE_MS];
-    while (count() < before + SEVERAL) {
-      if (performance.now() > until) throw new Error("nothing came any more");
-      await Bun.sleep(50);
-    }
+    const before = count();
+    await until(() => count() >= before + SEVERAL, "more comes");
   };
   const ip = (namespace: NetworkNamespace, ...lines: string[]): void =>
     void ask(namespace, ["ip", "-batch", "-"], lines.join("\n"));
