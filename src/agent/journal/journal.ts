@@ -216,19 +216,17 @@ export class Journal implements Disposable {
    * @throws WayoutError `before-the-journal`, `journal-damaged`
    */
   snapshotAt(at?: number): { readonly at: number; readonly snapshot: unknown } {
-    const database = this.#opened();
-    const row = this.#read(
-      () =>
-        database
-          .query(
-            at === undefined
-              ? "SELECT at, root FROM snapshot ORDER BY id DESC LIMIT 1"
-              : "SELECT at, root FROM snapshot WHERE at <= ? ORDER BY at DESC, id DESC LIMIT 1",
-          )
-          .get(...(at === undefined ? [] : [at])) as { at: number; root: Uint8Array } | null,
-    );
+    const { row, get } = this.#read((database) => ({
+      row: database
+        .query(
+          at === undefined
+            ? "SELECT at, root FROM snapshot ORDER BY id DESC LIMIT 1"
+            : "SELECT at, root FROM snapshot WHERE at <= ? ORDER BY at DESC, id DESC LIMIT 1",
+        )
+        .get(...(at === undefined ? [] : [at])) as { at: number; root: Uint8Array } | null,
+      get: database.query("SELECT body FROM part WHERE name = ?"),
+    }));
     if (row === null) throw this.#before(at ?? Date.now());
-    const get = database.query("SELECT body FROM part WHERE name = ?");
     try {
       const snapshot = getValue(Buffer.from(row.root).toString("hex"), (name) => {
         const part = get.get(bytesOf(name)) as { body: Uint8Array } | null;
