@@ -13,6 +13,7 @@ import {
   deleteBridgeVlansRequest,
   setBridgePortRequest,
   setLinkRequest,
+  type LinkReference,
 } from "../linux/route/link-requests.ts";
 import { deleteNeighbourRequest } from "../linux/route/neighbour.ts";
 import { prependRouteRequest, replaceRouteRequest, type RouteSpec } from "../linux/route/route.ts";
@@ -50,16 +51,7 @@ export function raiseLoopback({ pod, namespace, intent, addresses, undo }: Work)
 
 /** The node's end: its port settings, up. By name: its index need not be known. */
 export function settleHostEnd({ node, intent, addresses, hostName }: Work): void {
-  const requests: AnyRequest[] = [];
-  if (intent.bridge === undefined || (intent.hairpin === undefined && intent.isolated === undefined)) {
-    requests.push(setLinkRequest(hostName, { up: true }));
-  } else {
-    const port = {
-      ...(intent.hairpin === undefined ? {} : { hairpin: intent.hairpin }),
-      ...(intent.isolated === undefined ? {} : { isolated: intent.isolated }),
-    };
-    requests.push(setBridgePortRequest(hostName, port, true));
-  }
+  const requests = [portRequest(hostName, intent.bridge === undefined ? {} : intent)];
   const strict = requests.length;
   // An earlier pod's MAC under the same address would send the first packets to nobody.
   if (intent.bridge !== undefined) {
@@ -101,6 +93,27 @@ export function awaitReady<T extends { readonly host: LinkState; readonly pod: L
 export function settleVlans({ node, intent }: Work, host: LinkState): void {
   const requests = vlanRequests(host.index, intent);
   if (requests.length > 0) node.batch(requests);
+}
+
+type PortIntent = Pick<PodLinkIntent, "hairpin" | "isolated" | "vlans" | "dropDefaultVlan">;
+
+/** Makes a host end that is there a port of a bridge, with all its settings. @param port its index */
+export function joinRequests(port: number, intent: PortIntent, bridge: LinkState): AnyRequest[] {
+  return [
+    setLinkRequest(port, { master: bridge.index }),
+    portRequest(port, intent),
+    ...vlanRequests(port, intent),
+  ];
+}
+
+/** Up, with its settings as a port of the bridge that it is in. */
+function portRequest(port: LinkReference, { hairpin, isolated }: PortIntent): AnyRequest {
+  if (hairpin === undefined && isolated === undefined) return setLinkRequest(port, { up: true });
+  const settings = {
+    ...(hairpin === undefined ? {} : { hairpin }),
+    ...(isolated === undefined ? {} : { isolated }),
+  };
+  return setBridgePortRequest(port, settings, true);
 }
 
 /** What the port leaves comes first: it may be one of those that it is put in, otherwise than the bridge did. */

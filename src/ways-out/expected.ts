@@ -7,6 +7,7 @@ import { parseCidr } from "../address/cidr.ts";
 import { addressOf, ipBits, ipFamily, DEFAULT_CIDR } from "../address/ip.ts";
 import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { givenUpBecause } from "../pods/pod-socket.ts";
 import type { Address } from "../linux/route/address.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import {
@@ -97,9 +98,22 @@ function podProblems(inside: PodTables, link: LinkState | undefined, expected: E
   }
   if (!link.up && expected.leftDown !== true)
     problems.push(problem("pod-link-down", `${name} is down in the namespace`));
-  problems.push(...addressProblems(inside.addresses({ interface: link.index }), expected));
-  problems.push(...routeProblems(inside, expected));
+  problems.push(
+    ...asFarAsRead("addresses", () => addressProblems(inside.addresses({ interface: link.index }), expected)),
+    ...asFarAsRead("routes", () => routeProblems(inside, expected)),
+  );
   return problems;
+}
+
+/** A pod may fill its namespace with any number of them. */
+function asFarAsRead(what: string, look: () => Problem[]): Problem[] {
+  try {
+    return look();
+  } catch (error) {
+    const why = givenUpBecause(error);
+    if (why === undefined) throw error;
+    return [problem("pod-not-read", `the ${what} in the namespace were not read (${why})`)];
+  }
 }
 
 function addressProblems(there: readonly Address[], expected: ExpectedLink): Problem[] {

@@ -39,7 +39,9 @@ export type ProblemCode =
   /** An address of the pod stands in host-local's files as another's, or as nobody's. */
   | "reservation-lost"
   /** Our rules are there, but not as they should be. */
-  | "nat-drift";
+  | "nat-drift"
+  /** The namespace holds more than is read of one: nothing is proven of it, good or bad. */
+  | "pod-not-read";
 
 export interface Problem {
   readonly code: ProblemCode;
