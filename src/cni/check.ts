@@ -110,7 +110,7 @@ function expectedLink(
   result: Result,
   spoofing: MacSpoofing | undefined,
 ): ExpectedLink {
-  const { bridge, vlan, disableContainerInterface } = configuration;
+  const { bridge, vlan, disableContainerInterface, promiscuous, hairpin } = configuration;
   const mac = result.interfaces[0]?.mac;
   return {
     interface: call.interfaceName,
@@ -124,6 +124,8 @@ function expectedLink(
     })),
     hostInterface: hostVethName(header.network, call.container, call.interfaceName),
     bridge,
+    promiscuous,
+    port: { hairpin, isolated: configuration.portIsolation },
     gateways,
     ...(vlan > 0 && gateways.length > 0 ? { gatewayInterface: vlanGatewayName(configuration) } : {}),
     ...(spoofing === undefined ? {} : { isGuarded: (port, own) => spoofing.isGuarded(port, own) }),

@@ -13,6 +13,7 @@ import type { HeldAddress } from "../linux/route/address.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import type { NetworkWants } from "../nat/network-wants.ts";
 import { missingGateways } from "../network/bridge.ts";
+import { isPromiscuous } from "../ways-out/expected.ts";
 import {
   bridgeDown,
   forwardingProblems,
@@ -20,6 +21,7 @@ import {
   noBridge,
   noGateway,
   notEnslaved,
+  notPromiscuous,
   type Problem,
 } from "../ways-out/problem.ts";
 import type { AddressManagement } from "./address-management.ts";
@@ -69,6 +71,7 @@ async function status(context: CniContext): Promise<void> {
   }
   const problems = forwardingProblems(state.plan.forwarded, holder ?? link);
   if (!link.up) problems.push(bridgeDown(bridge));
+  if (configuration.promiscuous && !isPromiscuous(link)) problems.push(notPromiscuous(bridge));
   for (const { address, prefixLength } of lacking)
     problems.push(noGateway(holder?.name ?? bridge, `${address}/${prefixLength}`));
   // What is put back for one of them is put back for all: the rules are only read when all else is well.

@@ -98,9 +98,39 @@ describe("the bridge and its gateway", () => {
     const flags = (): readonly string[] => links(node).find(({ ifname }) => ifname === "cni0")!.flags;
     must(call(node, "ADD", bridgeNetwork(), freshPod()));
     expect(flags()).not.toContain("PROMISC");
-    must(call(node, "ADD", bridgeNetwork({ promiscMode: true, ipam: {} }), freshPod("two")));
+    const conf = bridgeNetwork({ promiscMode: true, ipam: {} });
+    const two = freshPod("two");
+    const prevResult = must(call(node, "ADD", conf, two));
+    expect(flags()).toContain("PROMISC");
+    must(call(node, "CHECK", { ...conf, prevResult }, two));
+    ask(node, ["ip", "link", "set", "cni0", "promisc", "off"]);
+    expect(call(node, "CHECK", { ...conf, prevResult }, two).json?.details).toStartWith(
+      "problems=bridge-not-promiscuous;",
+    );
+    must(call(node, "STATUS", conf));
     expect(flags()).toContain("PROMISC");
   });
+
+  withPrograms(
+    "a port of a bridge that was deleted gets its settings back with the bridge; CHECK misses them",
+    () => {
+      const node = freshNamespace("node");
+      const pod = freshPod();
+      const conf = bridgeNetwork({ hairpinMode: true, portIsolation: true });
+      const prevResult = must(call(node, "ADD", conf, pod));
+      const port = prevResult.interfaces![1]!.name;
+      const check = () => call(node, "CHECK", { ...conf, prevResult }, pod);
+      for (const key of ["hairpin", "isolated"]) {
+        ask(node, ["bridge", "link", "set", "dev", port, key, "off"]);
+        expect(check().json?.details).toStartWith("problems=host-link-settings;");
+        ask(node, ["bridge", "link", "set", "dev", port, key, "on"]);
+        must(check());
+      }
+      ask(node, ["ip", "link", "delete", "cni0"]);
+      must(call(node, "STATUS", conf));
+      must(check());
+    },
+  );
 });
 
 describe("the pod's interface", () => {
