@@ -58,7 +58,12 @@ function expectUnproven({ node, blue }: ReturnType<typeof healthyWorld>): void {
   using outside = Rtnetlink.open(node);
   using inside = podRoute(blue);
   const routes = [{ destination: "0.0.0.0/0" }];
-  const found = linkProblems(outside, inside, { interface: "eth0", addresses: [], routes, gateways: [] });
+  const found = linkProblems(outside, inside, {
+    interface: PLAN.podInterface,
+    addresses: [],
+    routes,
+    gateways: [],
+  });
   expect(found.map(({ code }) => code)).toEqual(["pod-not-read"]);
 }
 
