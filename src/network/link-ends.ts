@@ -132,15 +132,20 @@ export function vlanRequests(
 
 /** Unless it is wanted, the pod shall not wait a second for each of its IPv6 addresses, the link-local one included. */
 function settleSysctls({ namespace, intent, addresses }: Work, end: LinkState): void {
-  if (end.ipv6 === undefined || !hasIpv6(addresses)) return;
+  if (end.ipv6 === undefined) return;
   const nameOf = (setting: string): string => `net.ipv6.conf.${end.name}.${setting}`;
   // An address cannot be added where IPv6 is switched off, as some runtimes do by default.
-  if (end.ipv6.disable_ipv6 === 1) writeSysctl(namespace, nameOf("disable_ipv6"), "0");
+  const wantsIpv6 = hasIpv6(addresses);
+  if (end.ipv6.disable_ipv6 === 1) {
+    if (!wantsIpv6) return;
+    writeSysctl(namespace, nameOf("disable_ipv6"), "0");
+  }
   const prefer = (setting: keyof Ipv6State, value: number): void => {
     if (end.ipv6?.[setting] !== value) preferSysctl(namespace, nameOf(setting), String(value));
   };
   if (intent.duplicateAddressDetection !== true) prefer("accept_dad", 0);
   else if (end.ipv6.accept_dad === 0) prefer("accept_dad", 1);
+  if (!wantsIpv6) return;
   prefer("ndisc_notify", 1);
   // A pod that sets its interface down and up again has its addresses still, as it has with IPv4.
   prefer("keep_addr_on_down", 1);

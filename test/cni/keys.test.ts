@@ -198,6 +198,21 @@ describe("the pod's interface", () => {
     must(call(node, "ADD", bridgeNetwork({ ipam }), freshPod("careless")));
   });
 
+  withPrograms(
+    "enabledad decides about a pod without an IPv6 address of its own, too: its link has one",
+    () => {
+      const node = freshNamespace("node");
+      for (const [enabledad, value] of [
+        [false, "0"],
+        [true, "1"],
+      ] as const) {
+        const pod = freshPod(value);
+        must(call(node, "ADD", bridgeNetwork({ enabledad }), pod));
+        expect(sysctl(pod.namespace, "net.ipv6.conf.eth0.accept_dad")).toBe(value);
+      }
+    },
+  );
+
   withPrograms("disableContainerInterface: there, on the bridge, and down", () => {
     const node = freshNamespace("node");
     const pod = freshPod();
