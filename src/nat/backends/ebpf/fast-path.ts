@@ -30,6 +30,7 @@ export class FastPath implements Disposable {
   readonly #attached = new Map<string, number>();
   readonly #ids: ReadonlyMap<string, number>;
   #veths = new Map<string, number>();
+  #isOver = false;
 
   private constructor(
     private readonly namespace: NetworkNamespace,
@@ -104,6 +105,8 @@ export class FastPath implements Disposable {
 
   /** Back to the long way at once; the programs go behind it. */
   [Symbol.dispose](): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
     this.lease.revoke();
     for (const fd of this.#attached.values()) closeFile(fd);
     this.lease[Symbol.dispose]();
