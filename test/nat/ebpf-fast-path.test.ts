@@ -1,18 +1,22 @@
 /** The short way of packets whose flow is known: what takes it, what does not, and that nobody is left out by it. */
 import { expect } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { programName, tcxPrograms } from "../../src/kernel/bpf/programs.ts";
 import { ebpfCounts } from "../../src/nat/backends/ebpf/flows.ts";
 import { EbpfNat } from "../../src/nat/backends/ebpf/ebpf.ts";
 import { FastPath } from "../../src/nat/backends/ebpf/fast-path.ts";
 import { lookAtFastPath } from "../../src/nat/backends/ebpf/fast-path-look.ts";
 import { writeSysctl } from "../../src/kernel/sysctl.ts";
 import { masqueradeIntent } from "../../src/nat/intent.ts";
+import { RunningAgent } from "../agent/running-agent.ts";
 import { buildNodeWorld, type NodeWorld } from "../support/node-world.ts";
 import { afterThisTest } from "../support/teardown.ts";
 import { ask, testWith } from "../support/witness.ts";
 import { until } from "../support/until.ts";
 
-const test = testWith(["root", "real-root", "ip", "nft"]);
+const test = testWith(["root", "real-root", "ip", "nft", "tc", "bridge"]);
 const SERVER = { v4: "198.51.100.80", v6: "2001:db8:198::80" } as const;
 const PORT = 8090;
 
@@ -59,7 +63,9 @@ function world() {
     nat.remove();
     nat[Symbol.dispose]();
   });
-  nat.apply(masqueradeIntent("cni/blue", ["10.9.0.0/24", "fd00:9::/64"], { translation: { fullyRandom: false } }));
+  nat.apply(
+    masqueradeIntent("cni/blue", ["10.9.0.0/24", "fd00:9::/64"], { translation: { fullyRandom: false } }),
+  );
   return { node, outside, pod: pods[0], intents: nat.intents() };
 }
 
@@ -94,6 +100,14 @@ class Talk {
   }
 }
 
+function programNames(node: NetworkNamespace): (string | undefined)[] {
+  const links = ask(node, ["ip", "-o", "link"]).matchAll(/^(\d+):/gm);
+  return tcxPrograms(
+    node,
+    [...links].map(([, index]) => Number(index)),
+  ).map(({ id }) => programName(id));
+}
+
 function counted(node: NetworkNamespace) {
   const counts = ebpfCounts(node)!;
   return { out: counts.get("left by the fast path")!, in: counts.get("arrived by the fast path")! };
@@ -119,7 +133,10 @@ test("a flow goes on by the short way, and back to the long one when the lease i
     expect(look.veths.length).toBeGreaterThan(0);
     fast.attach(look);
     const before = counted(node);
-    fast.lease.grant(fast.lease.turn, look.uplinks.map(({ index }) => index));
+    fast.lease.grant(
+      fast.lease.turn,
+      look.uplinks.map(({ index }) => index),
+    );
     expect(await talk.say("two")).toBe(`${seen} two\n`);
     const after = counted(node);
     expect(after.out).toBeGreaterThan(before.out);
@@ -130,5 +147,131 @@ test("a flow goes on by the short way, and back to the long one when the lease i
     expect(await talk.say("three")).toBe(`${seen} three\n`);
     expect(counted(node)).toEqual(over);
     fast[Symbol.dispose]();
+  }
+});
+
+/** As an agent of the node keeps it. */
+async function kept(node: NetworkNamespace): Promise<RunningAgent> {
+  const agent = await RunningAgent.on(node, "--config", policyFile());
+  await agent.says("fast-path-on");
+  return agent;
+}
+
+function policyFile(): string {
+  const directory = mkdtempSync("/tmp/wayout-fast-path-");
+  afterThisTest(() => rmSync(directory, { recursive: true }));
+  const path = join(directory, "policy.yaml");
+  writeFileSync(
+    path,
+    "sources: [10.9.0.0/24, 'fd00:9::/64']\nbackend: ebpf\nrandomFully: false\nfastPath: auto\n",
+  );
+  return path;
+}
+
+/** Lines that are answered until this many have gone by the short way both ways. */
+async function goesFast(node: NetworkNamespace, talk: Talk): Promise<void> {
+  const before = counted(node);
+  await until(async () => {
+    await talk.say("again");
+    const now = counted(node);
+    return now.out > before.out && now.in > before.in;
+  }, "the short way");
+}
+
+const OBSTACLES: Readonly<Record<string, readonly [put: string, take: string]>> = {
+  "the chain": [
+    "nft add table inet other; nft add chain inet other c '{ type filter hook forward priority 0; }'",
+    "nft delete table inet other",
+  ],
+  "table bridge other": [
+    "nft add table bridge other; nft add chain bridge other c '{ type filter hook input priority 0; }'",
+    "nft delete table bridge other",
+  ],
+  "there is a rule of policy routing": [
+    "ip rule add priority 77 fwmark 4 table 4",
+    "ip rule del priority 77",
+  ],
+  "several next hops": [
+    "ip route add 192.0.2.0/24 nexthop via 203.0.113.1 nexthop via 203.0.113.9",
+    "ip route del 192.0.2.0/24",
+  ],
+  "queueing discipline": [
+    "tc qdisc add dev lan0 root tbf rate 1gbit burst 1mb latency 50ms",
+    "tc qdisc del dev lan0 root",
+  ],
+  "filter of traffic control": [
+    "tc qdisc add dev wan0 clsact; tc filter add dev wan0 egress bpf bytecode '1,6 0 0 0,' flowid 1:1",
+    "tc qdisc del dev wan0 clsact",
+  ],
+  "is isolated": ["bridge link set dev lan0 isolated on", "bridge link set dev lan0 isolated off"],
+  "rp_filter is strict": [
+    "echo 1 > /proc/sys/net/ipv4/conf/br0/rp_filter",
+    "echo 0 > /proc/sys/net/ipv4/conf/br0/rp_filter",
+  ],
+  br_netfilter: [
+    "echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables",
+    "echo 0 > /proc/sys/net/bridge/bridge-nf-call-iptables",
+  ],
+  "an IPsec policy": [
+    "ip xfrm policy add src 192.0.2.0/24 dst 192.0.2.0/24 dir out action block",
+    "ip xfrm policy flush",
+  ],
+};
+
+test("a base chain that is loaded under traffic judges at once, and what stands goes on", async () => {
+  const { node, pod } = world();
+  const agent = await kept(node);
+  const talks = await Promise.all([1, 2, 3].map(() => Talk.of(pod, SERVER.v4)));
+  for (const talk of talks) await goesFast(node, talk);
+  // Who is not established begins from outside here: an answer to a flow that nobody knows would be dropped.
+  ask(
+    node,
+    ["nft", "-f", "-"],
+    `table inet firewall { chain f { type filter hook forward priority 0; policy drop;
+       ct state established,related counter accept
+       iifname br0 tcp flags syn counter accept
+     } }`,
+  );
+  await agent.says("fast-path-flows", { known: 3 });
+  const counts = counted(node);
+  for (const talk of talks) expect(await talk.say("judged")).toBe("203.0.113.5 judged\n");
+  expect(counted(node)).toEqual(counts);
+  expect(ask(node, ["nft", "list", "table", "inet", "firewall"])).toMatch(/related counter packets [1-9]/);
+});
+
+test("an agent that is killed takes it along: no connection ends, and nothing leaves with a pod's address", async () => {
+  const { node, outside, pod } = world();
+  const agent = await kept(node);
+  const talks = await Promise.all(Array.from({ length: 20 }, () => Talk.of(pod, SERVER.v4)));
+  await goesFast(node, talks[0]!);
+  ask(
+    outside,
+    ["nft", "-f", "-"],
+    "table inet leaks { chain i { type filter hook prerouting priority -300; ip saddr 10.9.0.0/24 counter; }; }",
+  );
+  for (const talk of talks) expect(await talk.say("before")).toBe("203.0.113.5 before\n");
+  await agent.stop("SIGKILL");
+  for (const talk of talks) expect(await talk.say("after")).toBe("203.0.113.5 after\n");
+  const counts = counted(node);
+  for (const talk of talks) expect(await talk.say("later")).toBe("203.0.113.5 later\n");
+  expect(counted(node)).toEqual(counts);
+  expect(ask(outside, ["nft", "list", "table", "inet", "leaks"])).toContain("counter packets 0");
+  expect(programNames(node)).not.toContain("wayout_leaves");
+});
+
+test("whatever could judge packets on the way keeps it off, and it comes back", async () => {
+  const { node, pod } = world();
+  const agent = await kept(node);
+  const talk = await Talk.of(pod, SERVER.v4);
+  await goesFast(node, talk);
+  for (const [said, [put, take]] of Object.entries(OBSTACLES)) {
+    ask(node, ["sh", "-ec", put]);
+    await agent.says("fast-path-off", { message: new RegExp(said) });
+    const before = counted(node);
+    expect(await talk.say("slow")).toBe("203.0.113.5 slow\n");
+    expect(counted(node)).toEqual(before);
+    ask(node, ["sh", "-ec", take]);
+    await agent.says("fast-path-on");
+    await goesFast(node, talk);
   }
 });

@@ -27,6 +27,7 @@ self.onmessage = ({ data: { shared, sockets, files, address, poll: at } }) => {
   const fds = new Int32Array(asked.buffer);
   const buffer = new Uint8Array(${BUFFER_BYTES});
   const seen = files.map(() => undefined);
+  postMessage("counts");
   const turn = () => {
     Atomics.add(turns, 0, 1n);
     postMessage("turn");
@@ -74,9 +75,10 @@ export class TurnThread {
   readonly #shared = new SharedArrayBuffer(4);
   readonly #thread: Worker;
   readonly #ended: Promise<void>;
+  #counts = false;
 
   /**
-   * Counts from the moment it is made.
+   * What comes from now on is counted, at once when `counts` says so.
    * @param address of eight bytes of this process's memory, which must stay until it is closed
    * @param files below /proc that are read as they are in the namespace; those that are not there are left out
    * @param changed hears of it afterwards, when the event loop has time
@@ -98,8 +100,9 @@ export class TurnThread {
     const url = URL.createObjectURL(new Blob([THREAD], { type: "application/javascript" }));
     this.#thread = new Worker(url);
     this.#ended = new Promise((resolve) => {
-      this.#thread.addEventListener("message", ({ data }: MessageEvent<"turn" | "ended">) => {
-        if (data === "turn") return changed();
+      this.#thread.addEventListener("message", ({ data }: MessageEvent<"counts" | "turn" | "ended">) => {
+        if (data === "counts") this.#counts = true;
+        if (data !== "ended") return changed();
         for (const socket of sockets) socket.close();
         for (const fd of opened) closeFile(fd);
         URL.revokeObjectURL(url);
@@ -116,6 +119,11 @@ export class TurnThread {
       },
       [],
     );
+  }
+
+  /** Whether the thread is at work. */
+  get counts(): boolean {
+    return this.#counts;
   }
 
   /** The thread ends in a moment, and its sockets with it. */

@@ -13,6 +13,7 @@ import { readSysctl } from "../../../kernel/sysctl.ts";
 import type { Link } from "../../../linux/route/link.ts";
 import type { Route } from "../../../linux/route/route.ts";
 import type { NatIntent } from "../../intent.ts";
+import { TWIN } from "../nftables/names.ts";
 import { linksOf } from "./attachments.ts";
 import { FAST_PATH } from "./layout.ts";
 import { fastProgramName, GUARD, programNameAt } from "./names.ts";
@@ -21,6 +22,8 @@ import { policiesIn, uplinksAmong } from "./unfit.ts";
 export interface FastPathLook {
   /** Why it may not be, a sentence each; empty when it may. */
   readonly obstacles: readonly string[];
+  /** Whether rules are among them. */
+  readonly asksRules: boolean;
   readonly uplinks: readonly Link[];
   readonly podLinks: readonly Link[];
   /** Of neighbours that are pods: at which link, with which address, and behind which veth pair. */
@@ -48,10 +51,11 @@ export function lookAtFastPath(namespace: NetworkNamespace, intents: readonly Na
   const podLinks = podLinksAmong(links, routes, intents).filter((link) => !uplinks.includes(link));
   const ports = links.filter(({ master }) => podLinks.some(({ index }) => index === master));
   const path = [...uplinks, ...podLinks, ...ports];
+  const hooks = hookObstacles(namespace);
   const obstacles = [
     ...(uplinks.length === 0 ? ["there is no uplink of Ethernet"] : []),
     ...(podLinks.length === 0 ? ["no route leads to the sources of the policy by a link of Ethernet"] : []),
-    ...hookObstacles(namespace),
+    ...hooks,
     ...policiesIn(namespace)
       .slice(0, 1)
       .map(({ source, destination }) => `an IPsec policy is in force (${source} to ${destination})`),
@@ -62,7 +66,13 @@ export function lookAtFastPath(namespace: NetworkNamespace, intents: readonly Na
     ...filterObstacles(route, path),
     ...programObstacles(namespace, uplinks, podLinks, ports),
   ];
-  return { obstacles, uplinks, podLinks, veths: vethsOf(route, links, podLinks) };
+  return {
+    obstacles,
+    asksRules: hooks.length > 0,
+    uplinks,
+    podLinks,
+    veths: vethsOf(route, links, podLinks),
+  };
 }
 
 /** With a header of Ethernet, up, and no part of another link. */
@@ -100,9 +110,15 @@ function hookObstacles(namespace: NetworkNamespace): string[] {
   return [...chains, ...legacy];
 }
 
+/**
+ * Ours that have nothing to say of these packets: the guard lets pass what leaves by a link with our programs, and the twin
+ * holds what the tables of other backends say, which are not among these.
+ */
+const SILENT = [GUARD, TWIN];
+
 /** Whether a chain is asked about packets that are forwarded. A bridge's chains are all asked about what pods send. */
 function judges({ family, table, hook }: HookedObject): boolean {
-  if (family === GUARD.family && table === GUARD.table) return false;
+  if (SILENT.some((ours) => ours.family === family && ours.table === table)) return false;
   return family === "bridge" || (family !== "arp" && ON_THE_WAY.has(hook));
 }
 

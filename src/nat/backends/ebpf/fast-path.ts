@@ -7,6 +7,8 @@ import { attachToLink, isGone, type TcxSide } from "../../../kernel/bpf/link.ts"
 import { BpfMap } from "../../../kernel/bpf/map.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
 import { parseBpfObject } from "../../../linux/bpf/object.ts";
+import { intentsOfClaims } from "../../claim.ts";
+import type { NatIntent } from "../../intent.ts";
 import { holdsPrograms, namespaceDirectory } from "./bpf-directory.ts";
 import type { FastPathLook } from "./fast-path-look.ts";
 import { neighbourKey, numberKey } from "./layout.ts";
@@ -52,6 +54,11 @@ export class FastPath implements Disposable {
     if (missing.length === 0) return new FastPath(namespace, maps);
     maps[Symbol.dispose]();
     return undefined;
+  }
+
+  /** What all owners want of the programs. */
+  get intents(): readonly NatIntent[] {
+    return intentsOfClaims(this.maps.claims ?? []);
   }
 
   /** Whether the programs at the links still use the maps that ours use. */

@@ -12,6 +12,8 @@ import { programClock } from "./maps.ts";
 
 /** A lease that nobody renews ends by itself: an agent that was killed, or is stuck. */
 export const LEASE_MS = 1_000;
+/** So far behind the programs' clock may be: it moves with the kernel's tick. */
+const COARSE_MS = 20;
 const WORD_BYTES = 8;
 
 export class Lease implements Disposable {
@@ -56,13 +58,20 @@ export class Lease implements Disposable {
 
   /** Looked, and found that it may not be. */
   refuse(): void {
-    Atomics.store(this.#memory.words, at("granted", "until"), BigInt(programClock()));
+    Atomics.store(this.#memory.words, at("granted", "until"), BigInt(programClock() - COARSE_MS * 1e6));
   }
 
-  /** Everything goes the long way until then; 0 ends it. */
-  holdOff(ms: number): void {
-    const until = ms === 0 ? 0n : BigInt(programClock() + ms * 1e6);
-    Atomics.store(this.#memory.words, at("heldOff", "until"), until);
+  /** Everything goes the long way for so long, or for longer where another wants it. Returns until when. */
+  holdOff(ms: number): bigint {
+    const until = BigInt(programClock() + ms * 1e6);
+    const { words } = this.#memory;
+    if (words[at("heldOff", "until")]! < until) Atomics.store(words, at("heldOff", "until"), until);
+    return until;
+  }
+
+  /** Unless another holds it off for longer. */
+  endHoldOff(until: bigint): void {
+    Atomics.compareExchange(this.#memory.words, at("heldOff", "until"), until, 0n);
   }
 
   /** `kept`: an agent would grant it, and has found what forbids it. `absent`: nobody wants it, or he is gone. */
@@ -72,7 +81,11 @@ export class Lease implements Disposable {
     const until = words[at("granted", "until")]!;
     if (until + BigInt(LEASE_MS * 1e6) <= now) return "absent";
     if (until <= now || words[at("granted", "turn")] !== this.turn) return "kept";
-    return words[at("heldOff", "until")]! > now ? "held-off" : "valid";
+    return this.isHeldOff ? "held-off" : "valid";
+  }
+
+  get isHeldOff(): boolean {
+    return this.#memory.words[at("heldOff", "until")]! > BigInt(programClock());
   }
 
   [Symbol.dispose](): void {
