@@ -11,9 +11,7 @@ import { TurnThread } from "../kernel/netlink/turn-thread.ts";
 import { RTNLGRP } from "../kernel/route/watch.ts";
 import { NFNLGRP_NFTABLES } from "../linux/nftables/messages.ts";
 import { XFRMNLGRP_POLICY } from "../linux/xfrm.ts";
-import { FastPath } from "../nat/backends/ebpf/fast-path.ts";
-import { lookAtFastPath, type FastPathLook } from "../nat/backends/ebpf/fast-path-look.ts";
-import { knownConnections } from "../nat/backends/ebpf/tracked.ts";
+import { FastPath, knownConnections, lookAtFastPath, type FastPathLook } from "../nat/backends/fast-path.ts";
 import type { AgentLog } from "./log.ts";
 
 /** Less than a third of a lease's time. */

@@ -55,9 +55,12 @@ export function functionAddresses(names: readonly string[]): BigUint64Array {
   return BigUint64Array.from(names, (name) => BigInt(address(name)));
 }
 
+/** For the text of a thread that imports none of our files: functions and memory of this process by their addresses. */
+export const FFI_OF_THREADS = `import { CFunction, ptr, toArrayBuffer } from "bun:ffi";`;
+
 /** Memory that this process has at an address, as it is there; it must stay for as long as this is used. */
 export function memoryAt(address: number, bytes: number): ArrayBuffer {
-  return toArrayBuffer(address as Pointer, 0, bytes);
+  return toArrayBuffer(address, 0, bytes);
 }
 
 const libc = loadLibc(SYMBOLS);

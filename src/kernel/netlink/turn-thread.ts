@@ -3,7 +3,7 @@
  * nobody announces: for a decision that must not stand a moment longer than what it was made of, however busy the event loop
  * is. What it was is not read.
  */
-import { functionAddresses } from "../../platform/bun.ts";
+import { FFI_OF_THREADS, functionAddresses } from "../../platform/bun.ts";
 import { closeFile, isMissing, openFile } from "../file.ts";
 import type { NetworkNamespace } from "../namespace.ts";
 import { openTransport } from "./transport.ts";
@@ -17,7 +17,7 @@ const STOP = 0;
 
 /** Text, so that it needs no file of its own in a single-file build. */
 const THREAD = `
-import { CFunction, ptr, toArrayBuffer } from "bun:ffi";
+${FFI_OF_THREADS}
 import { readSync } from "node:fs";
 self.onmessage = ({ data: { shared, sockets, files, address, poll: at } }) => {
   const words = new Int32Array(shared);
