@@ -13,7 +13,7 @@ import {
   withCommand,
   stopFix,
 } from "./case.ts";
-import { wrongPodMac } from "./causes.ts";
+import { wrongPodMac } from "./shared-causes.ts";
 import { deliveredFromElsewhere } from "./elsewhere.ts";
 import { droppingRule } from "./rules.ts";
 import { silentGateway } from "./silent-gateway.ts";
