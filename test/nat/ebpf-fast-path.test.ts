@@ -10,6 +10,7 @@ import { FastPath } from "../../src/nat/backends/ebpf/fast-path.ts";
 import { lookAtFastPath } from "../../src/nat/backends/ebpf/fast-path-look.ts";
 import { writeSysctl } from "../../src/kernel/sysctl.ts";
 import { masqueradeIntent } from "../../src/nat/intent.ts";
+import { WAYOUT } from "../attachment/world.ts";
 import { RunningAgent } from "../agent/running-agent.ts";
 import { buildNodeWorld, type NodeWorld } from "../support/node-world.ts";
 import { afterThisTest } from "../support/teardown.ts";
@@ -239,6 +240,9 @@ test("an agent closes it for whoever could judge packets, and a kill closes it: 
     for (const talk of talks) expect(await talk.say(line)).toBe(`203.0.113.5 ${line}\n`);
   };
   for (const talk of talks) await goesFast(node, talk);
+  expect(ask(node, [WAYOUT, "nat", "show"])).toMatch(
+    /fast path: on; .* [1-9]\d* packets left by it, [1-9]\d* arrived/,
+  );
   // A firewall that nobody has told of these flows would let no packet of them pass: they do not begin here.
   ask(
     node,
@@ -251,6 +255,9 @@ test("an agent closes it for whoever could judge packets, and a kill closes it: 
   const judged = counted(node);
   await all("judged");
   expect(counted(node)).toEqual(judged);
+  expect(ask(node, [WAYOUT, "nat", "show"])).toMatch(
+    /fast path: off for now; .*\n\s+the chain f of table inet firewall is asked at the hook forward/,
+  );
   ask(node, ["nft", "delete", "table", "inet", "firewall"]);
   await agent.says("fast-path-on");
   for (const [said, [put, take]] of Object.entries(OBSTACLES)) {
@@ -263,6 +270,10 @@ test("an agent closes it for whoever could judge packets, and a kill closes it: 
     await agent.says("fast-path-on");
     await goesFast(node, talks[0]!);
   }
+  // All nine steps are seen, also of what would go past most of them.
+  expect(ask(node, [WAYOUT, "trace", pod.name!, `${SERVER.v4}:${PORT}`])).toContain(
+    "✓ 9 delivered to the pod",
+  );
   await goesFast(node, talks[0]!);
   await agent.stop("SIGKILL");
   const killed = counted(node);
