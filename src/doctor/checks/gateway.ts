@@ -9,6 +9,7 @@ import type { Evidence, Finding, Fix } from "../finding.ts";
 import { linkManager } from "../link-managers.ts";
 import { forMac, vouchedGateway } from "../vouched.ts";
 import { routeText } from "../predict/fib.ts";
+import { hostRoute } from "./route-fix.ts";
 import { neighbourAt } from "../predict/link-state.ts";
 import { present } from "../../present.ts";
 
@@ -178,7 +179,10 @@ function withoutOwner(context: CheckContext, address: string, taker: string): Fi
       owner: "the pod's addresses and routes",
       evidence,
       consequence: "the pod asks for the MAC address of the destination itself and gets no answer",
-      advice: [`give ${pod.name} a smaller prefix length, so that ${address} goes to its gateway`],
+      fix: hostRoute(context, "pod"),
+      advice: [
+        `for good: give ${pod.name} the prefix length of its network, so that ${address} goes to its gateway`,
+      ],
     });
   }
   return finding("pod-gateway-unowned", {
