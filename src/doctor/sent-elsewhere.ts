@@ -65,6 +65,7 @@ export function metElsewhere(found: Finding, elsewhere: SentElsewhere, seen: str
   const by = `${same ? `“${elsewhere.rule}”` : `rules like ${elsewhere.chain}'s`}${whose === "" ? "" : ` (${whose})`}`;
   return {
     ...found,
+    owner: owner === UNKNOWN_OWNER ? found.owner : owner,
     text: `${by} ${same ? "sends" : "send"} it to ${to}, and ${found.text}`,
     evidence: [...found.evidence, evidence(elsewhere, same ? to : `${elsewhere.to} and others`)],
     advice: [

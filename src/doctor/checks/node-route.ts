@@ -158,7 +158,7 @@ function uplink(context: CheckContext): Finding[] {
     found.push(
       finding("uplink-gateway-unresolved", {
         text: onLink
-          ? `${stop.address} does not answer on ${stop.link.name}, where the node's route${network === undefined ? "" : ` “${network.text}”`} takes it for a neighbour${network?.own === undefined ? "" : `, by the prefix length of ${network.own}`}`
+          ? `${stop.address} does not answer on ${stop.link.name}, where the node's route${network === undefined ? "" : ` “${network.text}”`} takes it for a neighbour${network?.isWide !== true ? "" : `, by the prefix length of ${network.own ?? "its address"}`}`
           : `the node's gateway ${stop.address} does not answer on ${stop.link.name}`,
         owner:
           onLink && stop.link.kind === "bridge"
