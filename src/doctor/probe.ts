@@ -351,10 +351,18 @@ function findingOf(diagnosis: Diagnosis, probe: SeenStop, text: string): Finding
       ],
       consequence: "no answer comes back",
       fix: probe.fix,
-      advice: probe.todo === undefined ? undefined : [probe.todo],
+      advice: todoOf(diagnosis, probe),
       confidence: probe.code === "no-answer" || probe.code === "stopped-elsewhere" ? "likely" : "certain",
     }),
   );
+}
+
+/** Before the outside is looked at: programs of this node that see the packets, which nobody can look into from here. */
+function todoOf({ path }: Diagnosis, { code, todo }: SeenStop): string[] {
+  const isProgram = path.blindSpots.some((text) => text.startsWith("program "));
+  const own =
+    isProgram && UNANSWERED.has(code) ? ["see what the programs named do: bpftool net; ip -d link"] : [];
+  return [...own, ...(todo === undefined ? [] : [todo])];
 }
 
 /** What the trace says by itself, or where the packet was last seen when that is all there is to say. */

@@ -5,6 +5,8 @@ import { familyFlag, finding, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { routeText } from "../predict/fib.ts";
 import { neighbourAt } from "../predict/link-state.ts";
+import { preparedNamespace } from "../predict/walk.ts";
+import type { NodeView } from "../predict/view.ts";
 import { nextHopOf } from "../predict/next-hop.ts";
 import { present } from "../../present.ts";
 import type { PodState } from "../../snapshot/snapshot.ts";
@@ -135,7 +137,8 @@ export function inwardRoute(context: CheckContext, when: "certain" | "silent"): 
   const holder = context.snapshot.pods.find(
     (pod) => pod.state?.addresses.some((one) => one.address === way.gateway) === true,
   );
-  const isDeadEnd = holder !== undefined && hasOnlyThisNode(context, holder);
+  const isDeadEnd =
+    holder !== undefined && hasOnlyThisNode(context, holder) && sendsBack(holder, routed.destination, view);
   if (isDeadEnd !== (when === "certain")) return [];
   const who = holder === undefined ? way.gateway : `${way.gateway} (${holder.name})`;
   return [
@@ -161,6 +164,12 @@ export function inwardRoute(context: CheckContext, when: "certain" | "silent"): 
       confidence: "likely",
     }),
   ];
+}
+
+/** By its own routes it gives a packet for there to this node once more. */
+function sendsBack({ state }: PodState, destination: string, node: NodeView): boolean {
+  const way = state === undefined ? undefined : preparedNamespace(state).view.fib.predict({ destination });
+  return way?.kind === "route" && way.gateway !== undefined && node.fib.isLocal(way.gateway);
 }
 
 /** Every link of the pod's is a veth whose other end is on this node. */

@@ -190,6 +190,7 @@ function predictionOf(walk: Walk): Prediction {
       sent: walk.sent,
       left: walk.left,
       outLink: walk.outLink,
+      outPort: walk.outPort,
       gateway: walk.gateway,
       inLink: walk.inLink,
       hostLink: walk.hostLink,
