@@ -420,9 +420,8 @@ testWith(["root", "ip", "nft", "bridge"])("a pod on the uplink's own bridge, and
   const findings = (): readonly Finding[] => {
     const snapshot = takeSnapshot({
       node: world.node,
-      pods: [findPod(blue.namespace)],
-      // Behind another port of the bridge, as a namespace of this machine.
-      others: [findPod(PLAN.internet.namespace)],
+      // The router is behind another port of the bridge, in a namespace of this machine.
+      pods: [findPod(blue.namespace), findPod(PLAN.internet.namespace)],
       destinations: [WEB.address],
       deferred: true,
     });
