@@ -436,6 +436,14 @@ describe("routes and rules", () => {
         /ip route del 198\.51\.100\.0\/24 nhid 5$/,
         ["ip nexthop del id 5"],
       ],
+      [
+        WEB,
+        ["ip netns exec ns-blue ip route replace default dev net1"],
+        "pod-gateway-unowned",
+        /^route “default dev net1” in ns-blue takes 198\.51\.100\.80 for a neighbour on net1/,
+        /ip netns exec ns-blue ip route replace default via 10\.0\.0\.254 dev net1$/,
+        [],
+      ],
     ];
     for (const [target, fault, code, says, fix, undo] of rows) {
       expect(look(world, target).findings).toEqual([]);
@@ -450,6 +458,17 @@ describe("routes and rules", () => {
       expect(look(world, target).findings).toEqual([]);
       for (const line of undo) at(world, line);
     }
+    node(world, `ip neigh replace ${PLAN.internet.routerIpv4} lladdr 02:00:00:00:00:99 dev up0 nud noarp`);
+    const { healthy, suspicions } = look(world, WEB);
+    expect([healthy, suspicions.map((one): string => one.code)]).toEqual([true, ["uplink-gateway-pinned"]]);
+    expect(suspicions[0]!.text).toContain("02:00:00:00:00:99 (NOARP)");
+    expect(look(world, WEB6).findings).toEqual([]);
+    node(world, `ip -6 route add anycast ${WEB6.address} dev up0`);
+    const [found] = look(world, WEB6).findings;
+    expect([found?.code, found?.text]).toEqual([
+      "ends-on-node",
+      expect.stringContaining("route “anycast 2001:db8:198::80/128 dev up0"),
+    ]);
   });
 });
 
