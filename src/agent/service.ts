@@ -28,7 +28,7 @@ import { Journal } from "./journal/journal.ts";
 import type { AgentLog } from "./log.ts";
 import { LOOKER } from "./look/name.ts";
 import { Looks } from "./look/looks.ts";
-import { PageDoor } from "./page/door.ts";
+import { PageDoor } from "./page/sign-in.ts";
 import { PAINTER } from "./picture/name.ts";
 import { Pictures } from "./picture/pictures.ts";
 import { pageFiles } from "./page/files.ts";

@@ -34,7 +34,7 @@ import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import { translationAtLinks } from "../nat/backends/at-links.ts";
 import { MOST_POD_BYTES, podSocket } from "../pods/pod-socket.ts";
-import { readPrograms } from "./programs.ts";
+import { readPrograms } from "./bpf-programs.ts";
 import type {
   ConntrackReading,
   ConntrackState,
@@ -53,6 +53,7 @@ export const SYSCTLS: readonly string[] = [
   "net.ipv4.ip_default_ttl",
   "net.ipv4.ip_local_port_range",
   "net.ipv4.fib_multipath_hash_policy",
+  "net.ipv4.fib_multipath_use_neigh",
   "net.ipv4.tcp_mtu_probing",
   "net.ipv4.neigh.default.gc_thresh3",
   "net.ipv4.vs.conntrack",

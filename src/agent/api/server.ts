@@ -7,7 +7,7 @@ import { makeDirectory } from "../../kernel/file.ts";
 import { placeFailure } from "../../kernel/own-place.ts";
 import { jsonText } from "../../text/json.ts";
 import { VERSION } from "../../version.ts";
-import type { PageDoor } from "../page/door.ts";
+import type { PageDoor } from "../page/sign-in.ts";
 import { VERSION_HEADER } from "../socket.ts";
 import { refusal, type AccessRules, type Caller } from "./access.ts";
 import { TooBusy } from "./ask-self.ts";
