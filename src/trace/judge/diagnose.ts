@@ -10,6 +10,7 @@ import { stoppedInbound } from "./inbound-stop.ts";
 import { stoppedAtNode } from "./stop-at-node.ts";
 import { stoppedInPod, stoppedInPodOnReturn } from "./stop-in-pod.ts";
 import { hairpinOff, stoppedOnVeth, stoppedOnBridge } from "./stop-on-veth.ts";
+import { refusedHere } from "./stop-redirected.ts";
 import { stoppedOnReturn } from "./stop-on-return.ts";
 import { requestUnanswered, stoppedInBridge, stoppedOutside } from "./stop-outside.ts";
 
@@ -24,6 +25,8 @@ function verdictOf(of: Case): StopReason {
   const at = (list: readonly PlacedPacket[], place: string, way: string): boolean =>
     list.some((packet) => packet.place === place && packet.way === way);
   if (of.evidence.exchange?.connected === true) return requestUnanswered(of);
+  const here = refusedHere(of);
+  if (here !== undefined) return here;
   // A refusal that the node made itself is no answer from outside.
   const isOwnRefusal = back.length > 0 && !at(back, "uplink", "in") && !isLocal(of) && !wasSwitched(of);
   if (isOwnRefusal && !at(out, "uplink", "out")) return stoppedAtNode(of);
