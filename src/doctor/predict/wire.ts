@@ -16,7 +16,7 @@ export function crossWire(walk: Walk, sent: Machine): Machine | undefined {
   if (host === undefined) {
     walk.blindSpots.push({
       place: "pod",
-      text: `${link.name} is ${link.kind === undefined ? "not a veth" : `a ${link.kind}`} whose other end is not on this node`,
+      text: `${link.name}${link.kind === undefined ? "" : ` (${link.kind})`}, whose other end is not on this node`,
       couldTranslate: true,
     });
     return undefined;
