@@ -118,7 +118,7 @@ export function filterCure(
   const { chain } = deciderOf(context, by);
   if (
     /^KUBE-PROXY-FIREWALL$|^KUBE-FW-/.test(chain.name) ||
-    (product === "kube-proxy" && /^firewall-/.test(chain.name))
+    (product === "kube-proxy" && chain.name.startsWith("firewall-"))
   ) {
     return {
       fix: [],

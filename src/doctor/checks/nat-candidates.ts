@@ -20,14 +20,13 @@ export interface LostMark {
 
 export function lostMark(context: CheckContext): LostMark | undefined {
   const { marks = [] } = context.path;
-  const last = marks.at(-1);
-  for (const [at, given] of marks.entries()) {
-    if (given.mark === last?.mark) continue;
-    const candidate = candidatesFor(context, given.mark).find(isTranslating);
-    const overwritten = marks.slice(at + 1).find(({ mark }) => mark !== given.mark);
-    if (candidate !== undefined && overwritten !== undefined) return { candidate, given, overwritten };
-  }
-  return undefined;
+  const translating = marks.map(({ mark }) => candidatesFor(context, mark).find(isTranslating));
+  const last = translating.findLastIndex((one) => one !== undefined);
+  const candidate = translating[last];
+  const overwritten = marks[last + 1];
+  if (candidate === undefined || overwritten === undefined) return undefined;
+  const first = translating.findIndex((one) => one?.rule === candidate.rule);
+  return { candidate, given: marks[first]!, overwritten };
 }
 
 function isTranslating({ misses, before, unreachable }: Candidate): boolean {
