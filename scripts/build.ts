@@ -3,7 +3,7 @@
  * dist/wayout-cni, the plugin as a small program, which lies in the large one as well. Without a compiler for C there is
  * none, and the large program is the plugin.
  */
-import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import type { BunPlugin } from "bun";
@@ -103,25 +103,30 @@ function pluginApart(parts: ReadonlyMap<string, string>): BunPlugin {
 
 /** Puts the page's finished files in the place of what bundles them. */
 function pageInside(files: PageFiles): BunPlugin {
-  const contents = `export const pageFiles = async () => (${JSON.stringify(files)});`;
-  return {
-    name: "page-inside",
-    setup(build) {
-      build.onLoad({ filter: /\/agent\/page\/files\.ts$/ }, () => ({ contents, loader: "js" }));
-    },
-  };
+  return inPlaceOf(
+    join("agent", "page", "files.ts"),
+    `export const pageFiles = async () => (${JSON.stringify(files)});`,
+  );
 }
 
 /** Puts the small program into the large one, where `cni install` finds it. */
 function smallInside(path: string | undefined): BunPlugin {
-  const contents =
+  return inPlaceOf(
+    "plugin-program.ts",
     path === undefined
       ? "export const smallProgram = () => undefined;"
-      : `import path from ${JSON.stringify(path)} with { type: "file" };\nexport const smallProgram = () => path;`;
+      : `import path from ${JSON.stringify(path)} with { type: "file" };\nexport const smallProgram = () => path;`,
+  );
+}
+
+/** @param module below src/; @throws Error where there is none, for nothing else would tell */
+function inPlaceOf(module: string, contents: string): BunPlugin {
+  const path = join(root, "src", module);
+  if (!existsSync(path)) throw new Error(`there is no module ${path}`);
   return {
-    name: "small-inside",
+    name: `in place of ${module}`,
     setup(build) {
-      build.onLoad({ filter: /\/src\/small-program\.ts$/ }, () => ({ contents, loader: "js" }));
+      build.onLoad({ filter: new RegExp(`^${RegExp.escape(path)}$`) }, () => ({ contents, loader: "js" }));
     },
   };
 }

@@ -12,20 +12,36 @@ import { CLONE_NEWUSER } from "../src/kernel/namespace.ts";
 const ORDINARY_UID = 1000;
 const SIGKILL = 9;
 
-/** Below test/: what only a node's root runs, and long rows of the doctor's and the plugin's that do not ask who runs them. */
+/** Below test/: what only a node's root runs, and long rows that do not ask who runs them. */
 const AS_ROOT_ONLY = [
   "admission",
   "agent",
+  "attachment/crash.test.ts",
+  "attachment/deaths.test.ts",
+  "cli/kubectl.test.ts",
+  "cli/pasted.test.ts",
   "cni/deaths.test.ts",
   "cni/faults.test.ts",
   "cni/install.test.ts",
+  "cni/migration.test.ts",
+  "cni/translation.test.ts",
+  "doctor/flushed.test.ts",
   "doctor/kinds.test.ts",
   "doctor/matrix.test.ts",
+  "doctor/nobody-tried.test.ts",
+  "doctor/pods-word.test.ts",
+  "doctor/predict-facts.test.ts",
+  "doctor/predict-xtables.test.ts",
   "doctor/reports.test.ts",
+  "doctor/seen.test.ts",
   "doctor/strangers.test.ts",
   "engine",
   "kubernetes",
+  "nat/deaths.test.ts",
+  "nat/fourth-backend.test.ts",
   "page",
+  "trace/dnat.test.ts",
+  "trace/faults.test.ts",
 ];
 
 const root = join(import.meta.dir, "..");

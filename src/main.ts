@@ -25,6 +25,6 @@ try {
   }
 } catch (error) {
   // Both sides tell their own failures: this one came before they were loaded.
-  const { answerWithLess } = await import("./lean.ts");
+  const { answerWithLess } = await import("./low-memory-start.ts");
   process.exitCode = answerWithLess(error, isPlugin);
 }

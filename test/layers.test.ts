@@ -31,8 +31,8 @@ const LAYERS: readonly (readonly string[])[] = [
   ["linux"],
   ["address", "text"],
   ["platform"],
-  ["lean.ts"],
-  ["small-program.ts"],
+  ["low-memory-start.ts"],
+  ["plugin-program.ts"],
   ["error.ts", "present.ts", "self.ts", "version.ts"],
 ];
 

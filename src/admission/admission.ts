@@ -18,7 +18,7 @@ import { podSources, type NatIntent } from "../nat/intent.ts";
 import { ADMISSION_DOORS, type AdmissionDoor, type Admitted, type Door } from "./doors.ts";
 import { FirewalldDoor } from "./firewalld-door.ts";
 import { DOCKER_USER, FORWARD, IptablesDoor } from "./iptables-door.ts";
-import { programsOf, type RunProgram } from "./program.ts";
+import { programsOf, type RunProgram } from "./run-program.ts";
 import { UfwDoor } from "./ufw-door.ts";
 
 /** Who shall be let through, and where. */

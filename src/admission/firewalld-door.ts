@@ -8,7 +8,7 @@
  */
 import { WayoutError } from "../error.ts";
 import type { Admitted, Door } from "./doors.ts";
-import { refused, which, type Ran, type RunProgram } from "./program.ts";
+import { refused, which, type Ran, type RunProgram } from "./run-program.ts";
 
 const ZONE = "trusted";
 const SERVICE = "org.fedoraproject.FirewallD1";

@@ -15,7 +15,7 @@ import {
 import { addressOf, familyOf, isHostCidr, type IpFamily } from "../address/ip.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { Admitted, Door } from "./doors.ts";
-import { refused, type RunProgram } from "./program.ts";
+import { refused, type RunProgram } from "./run-program.ts";
 
 /** Seconds that the programs wait for each other. */
 const LOCK_WAIT = "5";

@@ -5,7 +5,7 @@
 import { familyOf, hostCidr } from "../address/ip.ts";
 import { readTextIfThere } from "../kernel/file.ts";
 import type { Admitted, Door } from "./doors.ts";
-import { refused, which, type RunProgram } from "./program.ts";
+import { refused, which, type RunProgram } from "./run-program.ts";
 
 const CONFIGURATION = "/etc/ufw/ufw.conf";
 const RULE_FILES = ["/etc/ufw/user.rules", "/etc/ufw/user6.rules"] as const;

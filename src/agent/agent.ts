@@ -22,6 +22,7 @@ import { NftablesTwin } from "../nat/backends/nftables/twin.ts";
 import { WayoutError } from "../error.ts";
 import { DesiredSource, type Desired, type DesiredNat, type PolicyWish } from "./desired.ts";
 import type { AgentLog } from "./log.ts";
+import { FastPathKeeper } from "./fast-path.ts";
 import { NodeEvents, type NodeEvent } from "./node-events.ts";
 import { AdmissionStep } from "./reconcile/admission-step.ts";
 import { BridgeStep } from "./reconcile/bridge-step.ts";
@@ -82,6 +83,7 @@ export class Agent implements AgentState {
   readonly #reconciler: Reconciler;
   readonly #events: NodeEvents;
   readonly #unannounced: Unannounced;
+  readonly #fastPath: FastPathKeeper;
   readonly #look: ReturnType<typeof setInterval>;
   readonly #listeners: readonly AgentListener[];
 
@@ -132,6 +134,7 @@ export class Agent implements AgentState {
     this.#events = new NodeEvents(node, heard, options.eventBufferBytes);
     this.#unannounced = new Unannounced(node, heard);
     this.#reconciler.run();
+    this.#fastPath = new FastPathKeeper(node, () => options.policy?.wanted()?.fastPath === "auto", log);
     this.#look = setInterval(() => this.#reconciler.wake(), options.lookEveryMs ?? LOOK_EVERY_MS);
     log.write("info", "started", {
       twin: this.#twin === undefined ? "none" : this.#twin.persists ? "persists" : "held",
@@ -169,6 +172,7 @@ export class Agent implements AgentState {
     clearInterval(this.#look);
     this.#unannounced.close();
     this.#reconciler.stop();
+    await this.#fastPath.stop();
     await this.#events.close();
     await Promise.all(this.#doors.map((door) => door.idle()));
     // Our own table translates on its own; the twin would go on with what nobody keeps up to date any more.

@@ -4,6 +4,7 @@ import { admissionOf, type AdmissionWish } from "../admission/admission.ts";
 import type { AdmissionDoor } from "../admission/doors.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { NatBackendName } from "../nat/backends/backends.ts";
+import type { FastPathWish } from "../policy/policy.ts";
 import { podSources, type NatIntent } from "../nat/intent.ts";
 import { Gaps } from "../snapshot/namespace.ts";
 import { natRecordsVersion, readNatRecords } from "../snapshot/nat-record.ts";
@@ -20,6 +21,8 @@ export interface DesiredNat {
 /** What a policy wants. */
 export interface PolicyWish extends DesiredNat {
   readonly admit: readonly AdmissionDoor[];
+  /** Whether the eBPF programs may take their short way while nobody is left out by it. */
+  readonly fastPath?: FastPathWish;
 }
 
 export interface Desired {

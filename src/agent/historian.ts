@@ -3,7 +3,7 @@ import { ADMISSION_DOORS } from "../admission/doors.ts";
 import { monotonicMs } from "../kernel/calls.ts";
 import { isOwnProgram } from "../kernel/own-programs.ts";
 import type { AgentListener } from "./agent.ts";
-import { CAUSE_MS, Causes } from "./causes.ts";
+import { CAUSE_MS, Causes } from "./recent-changes.ts";
 import { culpritOf, culpritText, NO_WITNESSES, type Witnesses } from "./culprit.ts";
 import type { Culprit, Journal, JournalEvent } from "./journal/journal.ts";
 import type { NetworkNote, NetworkNotes } from "./network-notes.ts";

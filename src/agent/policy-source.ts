@@ -135,8 +135,8 @@ async function understood(
   if (place.dialect === "wayout") {
     const [file] = files;
     if (file?.text === undefined) throw new Error(`there is no ${place.path}`);
-    const { backend, intent, admit } = await parsePolicy(file.text, file.name);
-    return { policy: { backend, intent, admit }, warnings: [] };
+    const { backend, intent, admit, fastPath } = await parsePolicy(file.text, file.name);
+    return { policy: { backend, intent, admit, fastPath }, warnings: [] };
   }
   const { intent, warnings } = await readMasqFiles(files, { dialect: place.dialect, sources: place.sources });
   return { policy: { backend: DEFAULT_BACKEND, intent, admit: [] }, warnings };

@@ -1,4 +1,5 @@
 /** The agent with everything around it: journal, metrics, API. */
+import { isIp } from "../address/ip.ts";
 import { setPriority } from "node:os";
 import { Admission, NO_ADMISSION } from "../admission/admission.ts";
 import { messageOf, WayoutError } from "../error.ts";
@@ -27,7 +28,7 @@ import { Journal } from "./journal/journal.ts";
 import type { AgentLog } from "./log.ts";
 import { LOOKER } from "./look/name.ts";
 import { Looks } from "./look/looks.ts";
-import { PageDoor } from "./page/door.ts";
+import { PageDoor } from "./page/sign-in.ts";
 import { PAINTER } from "./picture/name.ts";
 import { Pictures } from "./picture/pictures.ts";
 import { pageFiles } from "./page/files.ts";
@@ -403,10 +404,9 @@ function openJournal(path: string | undefined, log: AgentLog): Journal | undefin
 export function parseListen(text: string): { readonly hostname: string; readonly port: number } {
   const match = /^(?:(\[[0-9a-fA-F:]+\]|[0-9.]+|localhost)?:)?(\d{1,5})$/.exec(text);
   const port = Number(match?.[2]);
-  if (match !== null && port <= 65_535) {
-    const hostname = match[1]?.replace(/^\[|\]$/g, "") ?? "127.0.0.1";
-    return { hostname: hostname === "localhost" ? "127.0.0.1" : hostname, port };
-  }
+  const name = match?.[1]?.replace(/^\[|\]$/g, "") ?? "localhost";
+  const hostname = name === "localhost" ? "127.0.0.1" : name;
+  if (match !== null && port <= 65_535 && isIp(hostname)) return { hostname, port };
   throw new WayoutError({
     code: "bad-listen",
     kind: "usage",

@@ -63,25 +63,44 @@ function read(path: string): string {
     if (!about.isFile()) throw bad(path, "it is no regular file");
     if (size > MOST_BYTES) throw bad(path, `it has ${size} bytes; a token has at most 512`);
     if ((mode & 0o077) !== 0 || uid !== process.geteuid!()) {
-      throw bad(path, `others may read it (mode ${(mode & 0o777).toString(8)}, owner ${uid})`);
+      throw bad(
+        path,
+        `others may read it (mode ${(mode & 0o777).toString(8)}, owner ${uid})`,
+        undefined,
+        `chown ${process.geteuid!()} ${path} && chmod 600 ${path}`,
+      );
     }
     const token = readFileSync(fd, "utf8").trim();
     if (!/^\S{16,512}$/.test(token)) throw bad(path, "it holds no token of at least 16 characters");
+    // No other can be sent in a header as it is: nobody could ever show it.
+    if (!/^[!-~]+$/.test(token))
+      throw bad(path, "its token has characters beyond letters, digits and signs of ASCII");
     return token;
   } finally {
     closeSync(fd);
   }
 }
 
-function bad(path: string, said: string, cause?: unknown): WayoutError {
+/** @param or what mends it as well */
+function bad(path: string, said: string, cause?: unknown, or?: string): WayoutError {
   return new WayoutError(
     present({
       code: "bad-token-file",
       kind: "machine",
       doing: `reading the agent's token ${path}`,
       said,
-      todo: `Take it away, and the agent makes a new one; or: chmod 600 ${path}`,
+      todo: isThere(path)
+        ? `Take it away, and the agent makes a new one${or === undefined ? "." : `; or: ${or}`}`
+        : "Name a file in a directory that can be written, and has room: --token-file FILE.",
       cause,
     }),
   );
+}
+
+function isThere(path: string): boolean {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    return false;
+  }
 }

@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import { WayoutError } from "../error.ts";
-import { deleteBesideKernel, isBesideKernel, scanBesideKernel } from "../flows/beside-kernel.ts";
+import { deleteBesideKernel, isBesideKernel, scanBesideKernel } from "../flows/program-flows.ts";
 import { FlowPrinter } from "../flows/flow-printer.ts";
 import { flowRecord } from "../flows/flow-record.ts";
 import type { ConntrackEntry } from "../linux/conntrack/entry.ts";

@@ -1,6 +1,6 @@
 import { note } from "./output.ts";
 import { Command, Option } from "commander";
-import { scanBesideKernel } from "../flows/beside-kernel.ts";
+import { scanBesideKernel } from "../flows/program-flows.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import type { EntryScan } from "../linux/conntrack/scan.ts";

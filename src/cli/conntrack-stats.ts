@@ -7,7 +7,7 @@ import {
   type ExplainedCounter,
   type FlowSummary,
 } from "../flows/flow-statistics.ts";
-import { scanBesideKernel } from "../flows/beside-kernel.ts";
+import { scanBesideKernel } from "../flows/program-flows.ts";
 import type { ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
 import { countOf, portsOf } from "./conntrack-options.ts";
 import { accountingHint, emptyTableHint, openTable, podReader, scanTable } from "./conntrack-table.ts";

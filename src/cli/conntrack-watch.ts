@@ -1,7 +1,7 @@
 import { note } from "./output.ts";
 import { jsonText } from "../text/json.ts";
 import { Command } from "commander";
-import { BesideWatch } from "../flows/beside-watch.ts";
+import { BesideWatch } from "../flows/program-flow-watch.ts";
 import { FlowPrinter } from "../flows/flow-printer.ts";
 import { flowRecord } from "../flows/flow-record.ts";
 import { FlowWatch, type FlowWatcher } from "../flows/flow-watch.ts";

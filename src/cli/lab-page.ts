@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { agentLog } from "../agent/log.ts";
 import { AgentService, parseListen, type ServiceOptions } from "../agent/service.ts";
-import { labUp } from "../lab/house.ts";
+import { labUp } from "../lab/up-and-down.ts";
 import { PLAN } from "../lab/plan.ts";
 import { whenKeeperEnds } from "../lab/keeper.ts";
 import { isRoot } from "../lab/realm.ts";

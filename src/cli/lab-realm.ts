@@ -1,4 +1,4 @@
-import { requireLab } from "../lab/house.ts";
+import { requireLab } from "../lab/up-and-down.ts";
 import { ensureKeeper, findKeeper, runBesideKeeper } from "../lab/keeper.ts";
 import { isRoot } from "../lab/realm.ts";
 

@@ -1,7 +1,7 @@
 import { Command, Option } from "commander";
 import { WayoutError } from "../error.ts";
 import { execInLab } from "../lab/exec.ts";
-import { labDown, labStatus, labUp, requireLab, type LabStatus } from "../lab/house.ts";
+import { labDown, labStatus, labUp, requireLab, type LabStatus } from "../lab/up-and-down.ts";
 import { dismissKeeper, findKeeper, runBesideKeeper } from "../lab/keeper.ts";
 import { LAB_NAMESPACES } from "../lab/plan.ts";
 import { playStory } from "../lab/play.ts";

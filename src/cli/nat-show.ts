@@ -102,7 +102,7 @@ function listingText(listing: ReadNatListing, problems: readonly string[]): stri
 }
 
 /** Programs come behind every rule on the way out, and before every rule on the way back. */
-function programLines({ intents, egress, ingress, counts }: LinkTranslation): string[] {
+function programLines({ intents, egress, ingress, counts, fastPath }: LinkTranslation): string[] {
   const begun = counts["begun"] ?? 0;
   const dropped = Object.entries(counts).filter(([what, count]) => what.startsWith("dropped") && count > 0);
   const oneSided = [...egress, ...ingress].filter(
@@ -120,8 +120,23 @@ function programLines({ intents, egress, ingress, counts }: LinkTranslation): st
       ),
       ...(untranslated.length === 0 ? [] : [style.quiet(`    · not to ${untranslated.join(", ")}`)]),
     ]),
+    ...fastPathLines(fastPath, counts),
     ...dropped.map(([what, count]) => `    ${style.warn("!")} ${count} packets ${what}`),
     ...oneSided.map((link) => `    ${style.bad("✗")} only one of the two programs is attached to ${link}`),
+  ];
+}
+
+function fastPathLines(fastPath: LinkTranslation["fastPath"], counts: LinkTranslation["counts"]): string[] {
+  if (fastPath === undefined) return [];
+  const [left, arrived] = ["left", "arrived"].map((what) => counts[`${what} by the fast path`] ?? 0);
+  const counted = style.quiet(`${left} packets left by it, ${arrived} arrived`);
+  if (fastPath.open)
+    return [
+      `    ${style.good("●")} fast path: on; known connections go past every rule of the node; ${counted}`,
+    ];
+  return [
+    `    · fast path: off for now; ${counted}`,
+    ...fastPath.obstacles.map((obstacle) => style.quiet(`        ${obstacle}`)),
   ];
 }
 

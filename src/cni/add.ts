@@ -9,7 +9,7 @@ import type { AddressManagement } from "./address-management.ts";
 import { answering } from "./answer.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
-import { entrances } from "./entrance.ts";
+import { entrances } from "./entry-interfaces.ts";
 import { hostVethName, labelOf } from "../naming/names.ts";
 import { lockNetwork } from "./network-lock.ts";
 import { ensureNat } from "./network-nat.ts";

@@ -10,7 +10,7 @@ import type { AddressManagement } from "./address-management.ts";
 import { answering } from "./answer.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
-import { entrances } from "./entrance.ts";
+import { entrances } from "./entry-interfaces.ts";
 import { checkFailed } from "./failure.ts";
 import { MacSpoofing } from "./mac-spoofing.ts";
 import { natDrifts } from "./network-nat.ts";

@@ -20,7 +20,7 @@ import { join } from "node:path";
 import { sweepBeside } from "../kernel/durable-file.ts";
 import { examinationOf, isThisPlugin, trialOf } from "../kernel/plugin-file.ts";
 import { BESIDE } from "../naming/names.ts";
-import { smallProgram } from "../small-program.ts";
+import { smallProgram } from "../plugin-program.ts";
 
 /** Runtimes take the file whose name sorts first. */
 export const CONFLIST_NAME = "10-wayout.conflist";

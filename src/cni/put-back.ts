@@ -6,7 +6,7 @@ import { WayoutError } from "../error.ts";
 import { monotonicMs } from "../kernel/calls.ts";
 import { takeNatLock } from "../nat/lock.ts";
 import type { CniContext } from "./context.ts";
-import { entrances } from "./entrance.ts";
+import { entrances } from "./entry-interfaces.ts";
 import { lockNetwork } from "./network-lock.ts";
 import { ensureNat, isNatRemoved } from "./network-nat.ts";
 import { ensureForwarding, ensureGatewaySide, linksOf, type EnsuredNetwork } from "./network-state.ts";

@@ -25,7 +25,7 @@ import type { AddressManagement } from "./address-management.ts";
 import { answering } from "./answer.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
-import { entrances } from "./entrance.ts";
+import { entrances } from "./entry-interfaces.ts";
 import { requireNotes } from "./network-lock.ts";
 import { natDrifts, rememberedSubnets, requireBackend } from "./network-nat.ts";
 import type { EnsuredNetwork } from "./network-state.ts";

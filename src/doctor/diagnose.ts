@@ -28,7 +28,7 @@ import { sentElsewhere, withRule, type SentElsewhere } from "./sent-elsewhere.ts
 import { judged } from "./remedy/judge.ts";
 import { stepText } from "./step-text.ts";
 import { stopText } from "./stop-text.ts";
-import { onOthersWord } from "./vouched.ts";
+import { onOthersWord } from "./whose-word.ts";
 import { targetText, traceCommand } from "./wording.ts";
 import { present } from "../present.ts";
 

@@ -68,7 +68,11 @@ const TEXTS: Readonly<Record<StepName, (context: CheckContext) => StepText>> = {
     if (context.stops("untranslated").length > 0)
       return none(`${left.source} is not translated on this way: see what leads it there`);
     if (left.source === sent.source) return ok(`not translated: it leaves as ${left.source}`);
-    const program = atLink === undefined ? "" : ` by wayout's eBPF program at ${atLink.link.name}`;
+    const isFast = context.snapshot.node.linkTranslation?.fastPath?.open === true;
+    const program =
+      atLink === undefined
+        ? ""
+        : ` by wayout's eBPF program at ${atLink.link.name}${isFast ? "; once it is known, by the fast path" : ""}`;
     const by =
       translatedBy === undefined ? program : ` by ${translatedBy.table.family} ${translatedBy.table.name}`;
     return ok(`${sent.source} → ${left.source}${by}`);

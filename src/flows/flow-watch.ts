@@ -1,7 +1,7 @@
 import type { Conntrack } from "../kernel/conntrack/conntrack.ts";
 import type { ConntrackEventKind, ConntrackEvents } from "../kernel/conntrack/events.ts";
 import type { EntryScan } from "../linux/conntrack/scan.ts";
-import type { BesideWatch } from "./beside-watch.ts";
+import type { BesideWatch } from "./program-flow-watch.ts";
 import type { CompiledFilter } from "./flow-filter.ts";
 
 /** Events taken in one go before what was said about them goes out. */

@@ -2,7 +2,7 @@
 import { closeSync, openSync, readFileSync, readSync, statSync } from "node:fs";
 import { messageOf } from "../error.ts";
 import { fileVersion } from "./file.ts";
-import { smallProgram } from "../small-program.ts";
+import { smallProgram } from "../plugin-program.ts";
 
 /** Longer than any machine needs for a call that does nothing. */
 const TRIAL_MS = 10_000;

@@ -4,8 +4,8 @@
  * they are few.
  */
 import { isIp, ipFamily } from "../address/ip.ts";
-import { readFileSync } from "node:fs";
 import { messageOf, WayoutError } from "../error.ts";
+import { readSettings } from "../kernel/settings-file.ts";
 import { present } from "../present.ts";
 
 /** PEM texts, as `fetch` takes them. */
@@ -79,7 +79,7 @@ export function serverUrl(text: string, doing: string): string {
 /** @throws WayoutError `no-api-access` */
 export function readText(path: string, doing: string): string {
   try {
-    return readFileSync(path, "utf8");
+    return readSettings(path);
   } catch (error) {
     throw noAccess(doing, messageOf(error));
   }

@@ -3,6 +3,8 @@ import type { DesiredNat, PolicyWish } from "../agent/desired.ts";
 import type { AgentLog } from "../agent/log.ts";
 import type { ReconcileStep } from "../agent/reconcile/step.ts";
 import type { StepFailure } from "../agent/reconcile/reconciler.ts";
+import { isIdentifier } from "../cni/call.ts";
+import { WayoutError } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { requireNodesDirectory } from "../kernel/shared-run.ts";
@@ -10,6 +12,7 @@ import { openSysctls } from "../kernel/sysctl-mount.ts";
 import { DEFAULT_BACKEND } from "../nat/backends/backends.ts";
 import type { NatIntent } from "../nat/intent.ts";
 import { openNat } from "../nat/open.ts";
+import { checkInterfaceName } from "../network/interface-name.ts";
 import type { ApiAccess } from "./access.ts";
 import { PodBridgeStep } from "./bridge-step.ts";
 import { Cluster } from "./cluster.ts";
@@ -71,6 +74,8 @@ export class ClusterNetwork {
   readonly #status: NodeStatus;
   readonly #egress: EgressStep | undefined;
   #egressUnavailable: readonly string[] = [];
+  /** Why the API server is not followed now, as it was told last. */
+  #toldOfServer: string | undefined;
   /** Of this node as it is registered. */
   #uid: string | undefined;
   /** What our rules say from before, until the API server says more. */
@@ -78,12 +83,13 @@ export class ClusterNetwork {
   #intent: { readonly key: unknown; readonly intent: NatIntent | undefined } | undefined;
   #mtu: number | undefined;
 
-  /** @throws WayoutError where the directories of CNI are a container's own */
+  /** @throws WayoutError where the directories of CNI are a container's own, or a name cannot be one */
   constructor(
     private readonly options: ClusterNetworkOptions,
     private readonly around: ClusterSurroundings,
   ) {
     const { node } = around;
+    checkNames(options);
     for (const directory of [options.binDirectory, options.configurationDirectory])
       requireNodesDirectory(directory, "starting the agent of a cluster");
     if (openSysctls()) around.log.write("info", "kubernetes", { message: "/proc/sys is writable here now" });
@@ -129,6 +135,7 @@ export class ClusterNetwork {
       nodeName: options.nodeName,
       changed: () => {
         this.#registered();
+        this.#tellOfServer();
         around.wake();
       },
     });
@@ -236,6 +243,16 @@ export class ClusterNetwork {
     this.#announce(this.#readiness.state);
   }
 
+  /** Once when the API server is not heard or not believed, whatever the reason becomes meanwhile, and once when it is again. */
+  #tellOfServer(): void {
+    const { unheard, doubt } = this.#cluster;
+    const why = unheard === undefined ? doubt : "the API server is not heard";
+    if (why === this.#toldOfServer) return;
+    this.#toldOfServer = why;
+    if (why === undefined) this.#tell("info", "the API server is heard, and its list of nodes is followed");
+    else this.#tell("warn", unheard === undefined ? why : `${why}: ${unheard}; all stays as it was`);
+  }
+
   #readinessChanged(state: ReadinessState): void {
     const { problem } = state;
     this.#tell(
@@ -281,6 +298,20 @@ export class ClusterNetwork {
     this.around.log.write(level, "kubernetes", { message });
     this.around.note(message);
   }
+}
+
+/** What can never be is told at the start, not whenever a step fails on it. */
+function checkNames({ nodeName, network, bridge, startupTaint }: ClusterNetworkOptions): void {
+  const doing = "starting the agent of a cluster";
+  checkInterfaceName(bridge, `${doing}: reading --pod-bridge`);
+  const wrong = !isIdentifier(network)
+    ? `--pod-network "${network}" is no network name: letters, digits and _ . -`
+    : nodeName === ""
+      ? "--node-name is empty: give the name that kubectl get nodes shows"
+      : startupTaint === ""
+        ? "--startup-taint is empty: give the key of the taint that kubelet registers the node with"
+        : undefined;
+  if (wrong !== undefined) throw new WayoutError({ code: "usage", kind: "usage", doing, said: wrong });
 }
 
 /** The rules of an earlier run of this agent: kept true while the API server is away. */

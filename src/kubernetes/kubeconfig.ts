@@ -1,7 +1,8 @@
 /** A kubeconfig, as far as it says where a server is and who we are: certificates, tokens, and programs that give them. */
 import { dirname, isAbsolute, resolve } from "node:path";
 import * as v from "valibot";
-import { messageOf } from "../error.ts";
+import { WayoutError } from "../error.ts";
+import { PolicyDocument } from "../policy/document.ts";
 import { noAccess, readText, serverUrl, type ApiAccess, type ApiCredentials } from "./access.ts";
 import { ExecCredentials, EXEC } from "./exec-credentials.ts";
 import { present } from "../present.ts";
@@ -60,36 +61,40 @@ export async function kubeconfigAccess(
   { context, server }: KubeconfigChoice = {},
 ): Promise<ApiAccess> {
   const doing = `reading the kubeconfig ${path}`;
-  const { parse } = await import("yaml");
-  let value: unknown;
-  try {
-    value = parse(readText(path, doing));
-  } catch (error) {
-    throw noAccess(doing, messageOf(error).split("\n")[0]!);
-  }
-  const file = v.safeParse(FILE, value);
-  if (!file.success) throw noAccess(doing, problemText(file.issues));
+  const document = await PolicyDocument.read(readText(path, doing), path, { doing, todo: TODO }).catch(
+    asNoAccess,
+  );
+  const file = v.safeParse(FILE, fieldsOf(document));
+  if (!file.success) asNoAccess(document.refusedFor(file.issues, UNKNOWN_KEY));
+  const { contexts, clusters, users } = file.output;
   const wanted = context ?? file.output["current-context"];
+  if (wanted === "") {
+    throw noAccess(
+      doing,
+      "it has no current-context",
+      `Name one: --context NAME. Its contexts: ${namesOf(contexts)}.`,
+    );
+  }
   const find = <S extends v.GenericSchema>(
     list: readonly { readonly name: string }[],
-    key: string,
+    key: "context" | "cluster" | "user",
     name: string,
     schema: S,
   ): v.InferOutput<S> => {
-    const entry = list.find((one) => one.name === name) as Readonly<Record<string, unknown>> | undefined;
-    const parsed = v.safeParse(schema, entry?.[key]);
+    const index = list.findIndex((one) => one.name === name);
+    if (index < 0) throw noAccess(doing, `${key} "${name}": it is not there`, `There are: ${namesOf(list)}.`);
+    const parsed = v.safeParse(schema, (list[index] as Readonly<Record<string, unknown>>)[key]);
     if (parsed.success) return parsed.output;
-    const problem = entry === undefined ? "it is not there" : problemText(parsed.issues);
-    throw noAccess(doing, `${key} "${name}": ${problem}`);
+    asNoAccess(document.refusedFor(parsed.issues, UNKNOWN_KEY, [`${key}s`, index, key]));
   };
-  const { cluster, user } = find(file.output.contexts, "context", wanted, CONTEXT);
+  const { cluster, user } = find(contexts, "context", wanted, CONTEXT);
   return new KubeconfigAccess(
     path,
     {
-      ...find(file.output.clusters, "cluster", cluster, CLUSTER),
+      ...find(clusters, "cluster", cluster, CLUSTER),
       ...present({ server }),
     },
-    user === "" ? {} : find(file.output.users, "user", user, USER),
+    user === "" ? {} : find(users, "user", user, USER),
   );
 }
 
@@ -157,8 +162,28 @@ class KubeconfigAccess implements ApiAccess {
   }
 }
 
-function problemText(issues: readonly v.BaseIssue<unknown>[]): string {
-  const [issue] = issues;
-  const where = (issue?.path ?? []).map(({ key }) => String(key)).join(".");
-  return `${where === "" ? "" : `${where}: `}${issue?.message ?? "it is not what it should be"}`;
+/** As kubectl itself shows a file that it can use. */
+const TODO =
+  "Give a kubeconfig as kubectl has it: kubectl config view --kubeconfig FILE shows how it reads one.";
+/** A kubeconfig may hold more than we read. */
+const UNKNOWN_KEY = (): string => "unknown key";
+const MOST_NAMED = 10;
+
+function namesOf(list: readonly { readonly name: string }[]): string {
+  const names = list.slice(0, MOST_NAMED).map(({ name }) => name);
+  return names.length === 0 ? "none" : [...names, ...(list.length > MOST_NAMED ? ["…"] : [])].join(", ");
+}
+
+function fieldsOf(document: PolicyDocument): unknown {
+  try {
+    return document.fields();
+  } catch (error) {
+    return asNoAccess(error);
+  }
+}
+
+/** What is wrong with the file's text. @throws WayoutError `no-api-access` */
+function asNoAccess(error: unknown): never {
+  if (error instanceof WayoutError) throw noAccess(error.doing, error.said, error.todo);
+  throw error;
 }

@@ -2,7 +2,7 @@
 import { messageOf, WayoutError } from "../error.ts";
 import { FAULTS, faultNamed } from "./faults/all.ts";
 import type { Fault } from "./faults/fault.ts";
-import { requireLab } from "./house.ts";
+import { requireLab } from "./up-and-down.ts";
 import { readState, withLabLock, writeState } from "./state.ts";
 import { World } from "./world.ts";
 

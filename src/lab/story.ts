@@ -4,7 +4,7 @@
  * it reports what happens as events, one JSON object a line, to the process that shows it.
  *
  * In: a chapter to run, a fault to make or undo.
- * Out: events of the story; a lab that stays up (house.ts).
+ * Out: events of the story; a lab that stays up (up-and-down.ts).
  * Touches: namespaces of its own; for a lab that stays, four names under /run/netns and /run/wayout/lab.json.
  */
 import { writeSync } from "node:fs";

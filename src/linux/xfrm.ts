@@ -9,6 +9,9 @@ import { request, type MessageOf, type MessageSpec, type Request } from "./netli
 import { AF_INET, AF_INET6 } from "./socket.ts";
 import { present } from "../present.ts";
 
+/** The multicast group that hears of policies. */
+export const XFRMNLGRP_POLICY = 4;
+
 /** What a policy or an association is for. A port, a protocol or an interface of 0 is any. */
 export interface IpsecSelector {
   readonly family: 4 | 6;

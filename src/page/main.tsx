@@ -15,7 +15,7 @@
  */
 import { render } from "preact";
 import { App } from "./drawing/app.tsx";
-import { enter } from "./state/entrance.ts";
+import { enter } from "./state/sign-in.ts";
 import { listenToKeys } from "./state/keys.ts";
 import { followAddressBar } from "./state/address-bar.ts";
 import { first } from "./state/first.ts";

@@ -1,5 +1,5 @@
 /** The platform on Bun. This file is the only one that imports bun:ffi, which is experimental by its own documentation. */
-import { dlopen, FFIType, ptr, read as peek, type FFIFunction, type Pointer } from "bun:ffi";
+import { dlopen, FFIType, ptr, read as peek, toArrayBuffer, type FFIFunction, type Pointer } from "bun:ffi";
 import { messageOf } from "../error.ts";
 import type { Platform, Ran, RunOptions } from "./platform.ts";
 import { present } from "../present.ts";
@@ -53,6 +53,14 @@ export function functionAddresses(names: readonly string[]): BigUint64Array {
   // Bun's type does not tell of it: a loaded function carries the address of the one it calls.
   const address = (name: string): number => (found[name] as unknown as { readonly ptr: number }).ptr;
   return BigUint64Array.from(names, (name) => BigInt(address(name)));
+}
+
+/** For the text of a thread that imports none of our files: functions and memory of this process by their addresses. */
+export const FFI_OF_THREADS = `import { CFunction, ptr, toArrayBuffer } from "bun:ffi";`;
+
+/** Memory that this process has at an address, as it is there; it must stay for as long as this is used. */
+export function memoryAt(address: number, bytes: number): ArrayBuffer {
+  return toArrayBuffer(address, 0, bytes);
 }
 
 const libc = loadLibc(SYMBOLS);

@@ -32,6 +32,8 @@ export interface Refusing {
 /** A file of ten thousand prefixes may be wrong ten thousand times: so many are told, and so many listed. */
 const MOST_TOLD = 10;
 const MOST_LISTED = 100;
+/** A message repeats what stands in the file, which may be the whole of it. Characters. */
+const MOST_OF_MESSAGE = 300;
 
 /** `details.problems` lists every PolicyProblem, up to MOST_LISTED. */
 export function badPolicy(
@@ -52,6 +54,10 @@ export function badPolicy(
     todo,
     details: { file: name, problems: problems.slice(0, MOST_LISTED) },
   });
+}
+
+function bounded(message: string): string {
+  return message.length <= MOST_OF_MESSAGE ? message : `${message.slice(0, MOST_OF_MESSAGE)}…`;
 }
 
 export class PolicyDocument {
@@ -133,14 +139,20 @@ export class PolicyDocument {
   /**
    * What a strict map of the file's keys does not accept.
    * @param unknownKey what is said of a key that it does not have
+   * @param within where in the file the value stands that was judged
    */
-  refusedFor(issues: readonly BaseIssue<unknown>[], unknownKey: (path: FieldPath) => string): WayoutError {
+  refusedFor(
+    issues: readonly BaseIssue<unknown>[],
+    unknownKey: (path: FieldPath) => string,
+    within: FieldPath = [],
+  ): WayoutError {
     return this.refused(
       issues.map((issue): PolicyProblem => {
-        const path = (issue.path ?? []).map(({ key }) => key as string | number);
-        const isUnknownKey = issue.type === "strict_object" && issue.expected === "never";
-        const isMissing = issue.type === "strict_object" && !isUnknownKey && issue.received === "undefined";
-        const problem = isUnknownKey ? unknownKey(path) : isMissing ? "is missing" : issue.message;
+        const path = [...within, ...(issue.path ?? []).map(({ key }) => key as string | number)];
+        const isOfMap = issue.type === "strict_object" || issue.type === "object";
+        const isUnknownKey = isOfMap && issue.expected === "never";
+        const isMissing = isOfMap && !isUnknownKey && issue.received === "undefined";
+        const problem = isUnknownKey ? unknownKey(path) : isMissing ? "is missing" : bounded(issue.message);
         return { path: pathText(path), ...this.placeOf(path, isUnknownKey), problem };
       }),
     );

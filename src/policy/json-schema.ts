@@ -22,6 +22,8 @@ const ABOUT: Readonly<Record<keyof typeof POLICY.entries, string>> = {
   randomFully: "Whether ports are chosen at random. Default: true.",
   outInterfaces: "Translate only what leaves by one of these interfaces.",
   backend: "What makes the rules; none: another program translates.",
+  fastPath:
+    "auto: where nobody's rules, queues or programs would be left out by it, and while the agent lives, known connections go past them. Only with the backend ebpf.",
   admit: "Other products' filters through which the sources are let, each by its own door.",
   resyncInterval: "How often the file is read again at least, as Go writes durations: 60s, 1m30s.",
   cidrLimit: "How many CIDRs nonMasqueradeCIDRs may hold.",

@@ -25,6 +25,9 @@ export async function parsePolicy(text: string, name: string): Promise<NatPolicy
       `holds ${nonMasqueradeCIDRs.length} CIDRs; cidrLimit is ${cidrLimit}: raise it, or list fewer`,
     );
   }
+  const { fastPath, backend } = result.output;
+  if (fastPath !== "off" && backend !== "ebpf")
+    throw document.refusedAt(["fastPath"], `is for the backend ebpf; this policy's is ${backend}`);
   try {
     return policyOf(result.output);
   } catch (error) {

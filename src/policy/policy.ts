@@ -28,6 +28,10 @@ import { untranslatedOf } from "./destinations.ts";
 import { parseGoDuration } from "./go.ts";
 import { present } from "../present.ts";
 
+/** Whether the eBPF programs may take their short way; `auto`: while an agent says that nobody is left out by it. */
+const FAST_PATHS = ["off", "auto"] as const;
+export type FastPathWish = (typeof FAST_PATHS)[number];
+
 /** The owner under which a policy file's rules stand. */
 export const POLICY_OWNER = "policy";
 
@@ -139,6 +143,7 @@ export const POLICY = v.strictObject({
   masqLinkLocalIPv6: v.optional(boolean, false),
   ...translation,
   backend: v.optional(v.picklist(NAT_BACKENDS, `must be one of ${NAT_BACKENDS.join(", ")}`), DEFAULT_BACKEND),
+  fastPath: v.optional(v.picklist(FAST_PATHS, `must be one of ${FAST_PATHS.join(", ")}`), "off"),
   admit: v.optional(doors, []),
   resyncInterval: v.optional(duration, "60s"),
   cidrLimit: v.optional(
@@ -157,6 +162,8 @@ type PolicyFields = v.InferOutput<typeof POLICY>;
 export interface NatPolicy {
   readonly backend: NatBackendName;
   readonly intent: NatIntent;
+  /** Only an agent does something about it. */
+  readonly fastPath: FastPathWish;
   /** Other products' filters through which pods are let, by those products' own doors. */
   readonly admit: readonly AdmissionDoor[];
   /** How often an agent reads the file again and mends the rules. */
@@ -197,6 +204,7 @@ export function policyOf(fields: PolicyFields): NatPolicy {
       sources: fields.hostTraffic ? [...sources, ...ownSources(fields, sources)] : sources,
       untranslated,
     }),
+    fastPath: fields.fastPath,
     admit: [...new Set(fields.admit)],
     resyncIntervalMs: fields.resyncInterval,
   };

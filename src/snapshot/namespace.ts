@@ -34,7 +34,7 @@ import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../kernel/sysctl.ts";
 import { translationAtLinks } from "../nat/backends/at-links.ts";
 import { MOST_POD_BYTES, podSocket } from "../pods/pod-socket.ts";
-import { readPrograms } from "./programs.ts";
+import { readPrograms } from "./bpf-programs.ts";
 import type {
   ConntrackReading,
   ConntrackState,

@@ -7,6 +7,7 @@
  * Touches: it sends one exchange from inside the pod, listens on interfaces, and holds a short-lived nf_tables table;
  *   nothing stays.
  */
+import { showWholeWay } from "../nat/backends/at-links.ts";
 import { ipFamily, isIp, type IpFamily } from "../address/ip.ts";
 import { codeOf, messageOf, WayoutError } from "../error.ts";
 import { SystemError } from "../linux/errno.ts";
@@ -54,6 +55,8 @@ export interface TraceResult {
 /** A TCP connection that was not answered tries again after a second: one retry may still come through. */
 export const DEFAULT_TIMEOUT_MS = 1_500;
 export const DEFAULT_LISTEN_MS = 10_000;
+/** What else a trace does than wait for answers takes less. */
+const LONGEST_BESIDE_MS = 60_000;
 
 /**
  * Traces. What stops the packet is a result, not an error.
@@ -104,6 +107,8 @@ function traceIn(
     pod: podSide,
     node: node === undefined ? undefined : surveyNode(node, { namespace, side: podSide }, packet),
   });
+  // What goes past captures and rules is proven by nobody.
+  using _wholeWay = node === undefined ? undefined : showWholeWay(node, timeoutMs + LONGEST_BESIDE_MS);
   const tracing: Tracing = { pod: namespace, node, survey, packet, timeoutMs };
   const destination = present({
     host: target.host,

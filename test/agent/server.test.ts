@@ -127,6 +127,14 @@ test("what is asked for badly is refused, and never becomes an option of ours", 
     ["/v1/pods/a%00b/doctor", "bad-parameter"],
     [`/v1/pods/${"x".repeat(600)}/doctor`, "bad-parameter"],
     ["/v1/history?since=yesterday", "bad-parameter"],
+    ["/v1/flows?limit=1&limit=2", "bad-parameter"],
+    ["/v1/flows?__proto__=1", "unknown-parameter"],
+    ["/v1/events?after=-1", "bad-parameter"],
+    ["/v1/events?after=1e3", "bad-parameter"],
+    ["/%76%31/node", "no-route"],
+    ["/v1/node%00", "no-route"],
+    ["/v1/node;x=1", "no-route"],
+    ["/v1/pods/%ff%fe/doctor", "no-route"],
     ["/v1/pods/%zz/doctor", "no-route"],
     ["/v1/../v1/nothing", "no-route"],
     ["/../../etc/passwd", "no-route"],
@@ -172,9 +180,11 @@ test("who comes back gets what it missed, and is told when that cannot be had", 
   feed.looked();
   expect(await missed.until("looked")).toContain("event: looked\ndata: {}\n\n");
   missed.close();
-  const hole = await openStream({ "last-event-id": "99999" });
-  expect(await hole.until("reset")).toContain("event: reset");
-  hole.close();
+  for (const unknown of ["99999", "12345678901"]) {
+    const hole = await openStream({ "last-event-id": unknown });
+    expect(await hole.until("reset")).toContain("event: reset");
+    hole.close();
+  }
   const fresh = await openStream({});
   put("five\nwith a line");
   expect(await fresh.until("five")).toContain(String.raw`five\nwith a line`);
@@ -213,6 +223,40 @@ test("another Host beside a line of ours, two Hosts, and words that two readers 
     [`GET /v1/node HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n${proof}${closing}`, [400, 421]],
     [`GET /v1/node HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x\r\n${proof}${closing}`, [401]],
     [`GET /v1/node HTTP/1.1\r\n${proof}${closing}`, [400]],
+    [`GET /v1/node HTTP/1.0\r\n\r\n`, [400]],
+    [`GET /v1/node HTTP/1.0\r\nHost: localhost\r\n\r\n`, [401]],
+    [`GET /v1/node HTTP/9.9\r\nHost: localhost\r\n${proof}${closing}`, [505]],
+    [`GET /v1/node HTTP/1.1\nHost: localhost\n${proof}${closing}`, [400, 505]],
+    [`GET /v1/node HTTP/1.1\r\nHost: evil.example\r\n localhost\r\n${proof}${closing}`, [400]],
+    [`GET /v1/node HTTP/1.1\r\nHost : localhost\r\n${proof}${closing}`, [400]],
+    [
+      `GET /v1/node HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: localhost\r\n${proof}${closing}`,
+      [421],
+    ],
+    [`GET /v1/node HTTP/1.1\r\nHost: localhost\r\nX: a\0b\r\n${proof}${closing}`, [400]],
+    [`GET /v1/node?token=${TOKEN} HTTP/1.1\r\nHost: localhost\r\n${closing}`, [401]],
+    [`TRACE /v1/node HTTP/1.1\r\nHost: localhost\r\n${proof}${closing}`, [405]],
+    [`POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n${closing}`, [405]],
+    [`CONNECT evil.example:443 HTTP/1.1\r\nHost: localhost\r\n${proof}${closing}`, [400, 404, 421]],
+    ...["+5", "-5", "0x5", "5, 5", "99999999999999999999"].map(
+      (length) =>
+        [
+          `POST /v1/page/code HTTP/1.1\r\nHost: localhost\r\n${proof}Content-Length: ${length}\r\n${closing}hello`,
+          [400, 413],
+        ] as const,
+    ),
+    [
+      `POST /v1/page/code HTTP/1.1\r\nHost: localhost\r\n${proof}Transfer-Encoding: xchunked\r\n${closing}0\r\n\r\n`,
+      [400],
+    ],
+    [
+      `POST /v1/page/code HTTP/1.1\r\nHost: localhost\r\n${proof}Origin: http://localhost\r\nOrigin: http://evil.example\r\nContent-Length: 0\r\n${closing}`,
+      [403],
+    ],
+    [
+      `POST /v1/page/code HTTP/1.1\r\nHost: localhost\r\n${proof}Sec-Fetch-Site: same-origin\r\nSec-Fetch-Site: cross-site\r\nContent-Length: 0\r\n${closing}`,
+      [403],
+    ],
     [
       `POST /v1/pods/b/trace HTTP/1.1\r\nHost: localhost\r\n${proof}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n${closing}0\r\n\r\n`,
       [400],

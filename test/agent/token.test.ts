@@ -23,6 +23,16 @@ test("it is made when it is not there, for its owner alone, and is the same the 
   expect(readdirSync(join(path, ".."))).toEqual(["token"]);
 });
 
+test("where no file can be, the next step is another place", () => {
+  const path = freshPath();
+  readToken(path);
+  for (const one of [join(path, "below-a-file"), `${path}${"x".repeat(300)}`])
+    expect(refusal(one)).toMatchObject({
+      code: "bad-token-file",
+      todo: expect.stringContaining("--token-file"),
+    });
+});
+
 test("what somebody else made meanwhile is taken, and not written over", () => {
   const path = freshPath();
   const first = readToken(path);
@@ -47,6 +57,8 @@ for (const [what, make, said] of [
   ["an empty file", (path: string) => put(path, ""), "it holds no token of at least 16 characters"],
   ["too short a token", (path: string) => put(path, "secret"), "it holds no token of at least 16 characters"],
   ["two words", (path: string) => put(path, `${"x".repeat(20)} ${"y".repeat(20)}`), "it holds no token"],
+  ["letters that no header carries", (path: string) => put(path, "ü".repeat(32)), "beyond letters, digits"],
+  ["zeros", (path: string) => put(path, "\0".repeat(32)), "beyond letters, digits"],
   ["a file without an end", (path: string) => put(path, "x".repeat(100_000)), "it has 100000 bytes"],
 ] as const) {
   test(`${what} in its place is refused with its path, and left as it is`, () => {

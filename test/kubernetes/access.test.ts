@@ -7,7 +7,7 @@ import { inClusterAccess, type ApiAccess } from "../../src/kubernetes/access.ts"
 import { ApiClient } from "../../src/kubernetes/api-client.ts";
 import { kubeconfigAccess } from "../../src/kubernetes/kubeconfig.ts";
 import { afterThisTest } from "../support/teardown.ts";
-import { testWith } from "../support/witness.ts";
+import { ask, testWith } from "../support/witness.ts";
 import { nodeObject, NODES, TestApiServer } from "./api-server.ts";
 import { Authority } from "./certificates.ts";
 
@@ -177,6 +177,25 @@ test("what a kubeconfig lacks is named", async () => {
   expect(await said(good.replace('"token":"x"', '"auth-provider":{"name":"gcp"}'))).toContain(
     "auth-provider",
   );
-  expect(await said("a: [")).toContain("reading the kubeconfig");
-  expect(await said("[]")).toContain("reading the kubeconfig");
+  expect(await said("a: [")).toContain("(line 1, column 5)");
+  expect(await said("[]")).toContain("it is no map of keys and values (line 1");
+  expect(await said("clusters: []")).toContain("it has no current-context");
+  const wrong = (server: string): string =>
+    `clusters:\n  - name: k\n    cluster:\n      server: ${server}\ncontexts: [{name: c, context: {cluster: k}}]\ncurrent-context: c\n`;
+  expect(await said(wrong("7"))).toMatch(
+    /reading the kubeconfig \S+: clusters\[0\]\.cluster\.server: .*\(line 4, column 15\)$/,
+  );
+  expect(await said("contexts: [{name: c, context: {}}]\ncurrent-context: c\n")).toContain(
+    "contexts[0].context.cluster: is missing (line 1",
+  );
+  // The whole of a file is not repeated.
+  expect((await said(`current-context: [${"x".repeat(100_000)}]`)).length).toBeLessThan(1_000);
+  expect(await said("x".repeat(5_000_000))).toContain("at most");
+  rmSync(path);
+  expect(await said(good).then(() => kubeconfigAccess(directory).catch(String))).toContain(
+    "is no regular file",
+  );
+  expect(await kubeconfigAccess(`${path}-no`).catch(String)).toMatch(/reading the kubeconfig \S+-no: ENOENT/);
+  ask(undefined, ["mkfifo", `${path}-fifo`]);
+  expect(await kubeconfigAccess(`${path}-fifo`).catch(String)).toContain("is no regular file");
 });

@@ -7,6 +7,8 @@ import { networkMadePath } from "../../src/kubernetes/cni-step.ts";
 import { call, type Configuration } from "../cni/plugin.ts";
 import { until } from "../support/until.ts";
 import { ask, run, testWith } from "../support/witness.ts";
+import { WAYOUT } from "../attachment/world.ts";
+import { freshNamespace } from "../support/world.ts";
 import { nodeObject, NODES } from "./api-server.ts";
 import { ClusterWorld, reaches, routesOf, seenAs, SERVER, type ClusterNodeOfTest } from "./cluster-world.ts";
 
@@ -150,6 +152,28 @@ test(
   TIMEOUT_MS,
 );
 
+test("names that can never be are refused at the start", () => {
+  const node = freshNamespace("node");
+  const words = [
+    "agent",
+    "--kubernetes",
+    "--api-server",
+    "https://192.0.2.1:6443",
+    "--journal",
+    "none",
+    "--no-look",
+  ];
+  for (const [option, value] of [
+    ["--pod-bridge", "a-name-too-long-for-a-link"],
+    ["--pod-network", "../up"],
+    ["--node-name", ""],
+    ["--startup-taint", ""],
+  ] as const) {
+    const { exitCode, stderr } = run(node, [WAYOUT, ...words, option, value]);
+    expect([option, exitCode, stderr]).toEqual([option, 2, expect.stringContaining(option)]);
+  }
+});
+
 test(
   "an empty list, a list of another cluster, and most nodes gone at once delete nothing",
   async () => {
@@ -169,6 +193,7 @@ test(
       "list of 0 nodes lacks this one, node-a",
     );
     expect(now()).toEqual(before);
+    await agent.says("kubernetes", { level: "warn", message: /list of 0 nodes lacks this one, node-a/ });
     delete world.api.wrong.emptyList;
     world.api.compact();
     world.api.endWatches();
@@ -201,6 +226,10 @@ test(
     const { world, a, b, agents } = await twoNodes();
     const [left, right] = [world.pod(a), world.pod(b)];
     await world.api.stop();
+    await agents[0].says("kubernetes", {
+      level: "warn",
+      message: /^the API server is not heard: .*stays as it was$/,
+    });
     ask(a.namespace, ["ip", "route", "flush", "proto", "119"]);
     ask(a.namespace, ["nft", "flush", "ruleset"]);
     await until(() => routesOf(a).length === 4, "the routes are back");
@@ -218,6 +247,7 @@ test(
     expect(routesOf(a)).toHaveLength(4);
     await world.api.listen();
     await until(() => world.api.watches === 2, "both hear it again", 60_000);
+    await again.says("kubernetes", { level: "info", message: /^the API server is heard/ });
     await until(() => routesOf(a).length === 4, "nothing has changed");
   },
   TIMEOUT_MS,

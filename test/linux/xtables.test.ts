@@ -6,7 +6,7 @@ import { openTransport, NETLINK_NETFILTER } from "../../src/kernel/netlink/trans
 import { decodeExtension, extensionText } from "../../src/linux/xtables/extension.ts";
 import { MATCHES } from "../../src/linux/xtables/matches/all.ts";
 import { TARGETS } from "../../src/linux/xtables/targets/all.ts";
-import { iptablesText } from "../../src/linux/nftables/text/iptables.ts";
+import { iptablesText } from "../../src/linux/nftables/text/iptables-nft.ts";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
 import { freshNamespace } from "../support/world.ts";
 import { ask, run, testWith } from "../support/witness.ts";

@@ -42,6 +42,8 @@ const word = v.pipe(
   v.check((text) => !text.startsWith("-"), "must not begin with a dash"),
 );
 const count = v.pipe(v.string(), v.regex(/^\d{1,6}$/, "must be a number"));
+/** Of an event: the journal counts on as long as it lives. */
+const eventId = v.pipe(v.string(), v.regex(/^\d{1,15}$/, "must be the id of an event"));
 const protocol = v.pipe(v.string(), v.picklist(["tcp", "udp", "icmp"]));
 const kind = v.pipe(v.string(), v.picklist(EVENT_KINDS));
 const moment = v.pipe(
@@ -310,7 +312,7 @@ export const ROUTES: readonly ApiRoute[] = [
       query("until", "until this time", moment),
       query("pod", "only events of this pod", word),
       query("kind", `only events of this kind: ${EVENT_KINDS.join(", ")}`, kind),
-      query("after", "only events with a larger id", count),
+      query("after", "only events with a larger id", eventId),
       query("limit", "the newest ones, this many; default 1000", count),
     ],
     returns: "events in the order of time",
@@ -330,7 +332,7 @@ export const ROUTES: readonly ApiRoute[] = [
     path: "/v1/events",
     access: "read",
     about: "events as they happen; with Last-Event-ID the missed ones come first",
-    parameters: [query("after", "as Last-Event-ID, for programs that cannot set it", count)],
+    parameters: [query("after", "as Last-Event-ID, for programs that cannot set it", eventId)],
     returns:
       "server-sent events; after `reset` a client must read everything again; `changed` says that something did, here or in a pod, of which there may be no event, `looked` that the agent has a new picture of it",
     answer: async ({ view, parameters: { after } }) => view.events(after),

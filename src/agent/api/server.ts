@@ -7,7 +7,7 @@ import { makeDirectory } from "../../kernel/file.ts";
 import { placeFailure } from "../../kernel/own-place.ts";
 import { jsonText } from "../../text/json.ts";
 import { VERSION } from "../../version.ts";
-import type { PageDoor } from "../page/door.ts";
+import type { PageDoor } from "../page/sign-in.ts";
 import { VERSION_HEADER } from "../socket.ts";
 import { refusal, type AccessRules, type Caller } from "./access.ts";
 import { TooBusy } from "./ask-self.ts";
@@ -153,12 +153,13 @@ export class ApiServer {
     });
     const match = matches.find(({ route }) => route.method === request.method);
     // Whether there is such a route is nobody's business who may not ask.
-    const refused = refusal(caller, match?.route.access ?? "read", this.options.rules);
+    const asked = match ?? matches[0];
+    const refused = refusal(caller, asked?.route.access ?? "read", this.options.rules);
     if (refused !== undefined) return problem(refused.status, refused.code, refused.said);
     if (match === undefined) {
-      return matches.length > 0
-        ? problem(405, "wrong-method", `${url.pathname} takes the method ${matches[0]!.route.method}`)
-        : problem(404, "no-route", "there is no such path");
+      return asked === undefined
+        ? problem(404, "no-route", "there is no such path")
+        : problem(405, "wrong-method", `${url.pathname} takes the method ${asked.route.method}`);
     }
     const after = request.headers.get("last-event-id");
     if (match.route.path === "/v1/events" && after !== null && !url.searchParams.has("after"))
@@ -226,6 +227,8 @@ function checked(
         `${route.path} has no parameter ${JSON.stringify(name.slice(0, 40))}`,
       );
     }
+    // One reader would take the first, another the last.
+    if (search.getAll(name).length > 1) return problem(400, "bad-parameter", `${name} is given twice`);
   }
   for (const { name, in: place, schema, required } of route.parameters) {
     const given = place === "path" ? found[name] : (search.get(name) ?? undefined);
@@ -308,7 +311,7 @@ function notOpened(socket: string, listen: HttpPlace | undefined, error: unknown
       ? { said: messageOf(error), todo: "Choose another one: --listen 127.0.0.1:PORT." }
       : address === "socket"
         ? place
-        : { said: messageOf(error) }),
+        : { said: messageOf(error), todo: "Choose an address of this machine: --listen 127.0.0.1:PORT." }),
     cause: error,
   });
 }

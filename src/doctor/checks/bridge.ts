@@ -1,5 +1,5 @@
 /** The veth pair and the bridge that it is a port of. */
-import { forMac } from "../vouched.ts";
+import { forMac } from "../whose-word.ts";
 import { command } from "../../text/command.ts";
 import {
   said,

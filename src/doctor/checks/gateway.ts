@@ -7,7 +7,7 @@ import type { Link } from "../../linux/route/link.ts";
 import { finding, sysctlEvidence, type Check, type CheckContext } from "../check.ts";
 import type { Evidence, Finding, Fix } from "../finding.ts";
 import { linkManager } from "../link-managers.ts";
-import { forMac, vouchedGateway } from "../vouched.ts";
+import { forMac, vouchedGateway } from "../whose-word.ts";
 import { routeText } from "../predict/fib.ts";
 import { neighbourAt } from "../predict/link-state.ts";
 import { present } from "../../present.ts";

@@ -2,7 +2,7 @@
 import { hostCidr } from "../../address/ip.ts";
 import { command, namedNamespace } from "../../text/command.ts";
 import { present } from "../../present.ts";
-import { restored, vouchedNetwork } from "../vouched.ts";
+import { restored, vouchedNetwork } from "../whose-word.ts";
 import type { CheckContext } from "../check.ts";
 import type { NatBackendName } from "../../nat/backends/backends.ts";
 import type { NatIntent } from "../../nat/intent.ts";
@@ -21,7 +21,7 @@ export function restoringFix(
   return context.fix("node", line, { kind: "restore-nat", backend, intent });
 }
 
-/** Where nobody but the pod says that the source is its own, a policy for it is a person's to decide (../vouched.ts). */
+/** Where nobody but the pod says that the source is its own, a policy for it is a person's to decide (../whose-word.ts). */
 export function natFix(context: CheckContext): (Fix | undefined)[] {
   const source = context.path.sent?.source;
   if (source === undefined) return [];

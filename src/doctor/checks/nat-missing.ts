@@ -5,7 +5,7 @@ import { podSources } from "../../nat/intent.ts";
 import type { RecordedNat } from "../../snapshot/snapshot.ts";
 import { finding, type CheckContext } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
-import { productOfProgram, programText, translatingPrograms } from "../programs.ts";
+import { productOfProgram, programText, translatingPrograms } from "../bpf-programs.ts";
 import { natFix, restoringFix } from "./nat-fix.ts";
 
 /** There is a memory of a rule that is gone. */

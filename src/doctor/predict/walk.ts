@@ -4,7 +4,7 @@ import type { Link } from "../../linux/route/link.ts";
 import type { NamespaceState, PodState, ProgramState, Snapshot } from "../../snapshot/snapshot.ts";
 import type { Decision } from "./decision.ts";
 import type { Flow } from "./flow.ts";
-import { productOfProgram, programText } from "../programs.ts";
+import { productOfProgram, programText } from "../bpf-programs.ts";
 import { HookTable, runDeviceHook, runHook, tupleOf, type HookResult, type InetHook } from "./hooks.ts";
 import { Machine } from "./machine.ts";
 import type { Oracle } from "./oracle.ts";

@@ -9,6 +9,8 @@ import { attributes, bpf, BPF_LINK_CREATE, loadProgram } from "./calls.ts";
 export const TCX = { ingress: 46, egress: 47 } as const;
 export type TcxSide = keyof typeof TCX;
 
+/** Before those that are there. */
+const BPF_F_BEFORE = 8;
 /** enum bpf_cmd */
 const BPF_LINK_UPDATE = 29;
 const BPF_LINK_DETACH = 34;
@@ -49,15 +51,21 @@ export function loadTrafficProgram(
 }
 
 /**
- * Attaches a program behind those that are there, and returns the descriptor of the link object; the caller must be in the
- * namespace of the network link.
+ * Attaches a program behind those that are there, or before them, and returns the descriptor of the link object; the caller
+ * must be in the namespace of the network link.
  * @throws SystemError EINVAL before Linux 6.6; ENODEV
  */
-export function attachToLink(program: number, index: number, side: TcxSide): number {
+export function attachToLink(
+  program: number,
+  index: number,
+  side: TcxSide,
+  place: "last" | "first" = "last",
+): number {
   const { bytes, view } = attributes();
   view.setUint32(0, program, true);
   view.setUint32(4, index, true);
   view.setUint32(8, TCX[side], true);
+  if (place === "first") view.setUint32(12, BPF_F_BEFORE, true);
   return bpf(BPF_LINK_CREATE, bytes);
 }
 

@@ -94,6 +94,11 @@ export class BpfMap implements Disposable {
     });
   }
 
+  /** By which the kernel knows it, whatever names it has. */
+  get id(): number {
+    return objectInfo(this.fd, 8).getUint32(4, true);
+  }
+
   /** Copied; undefined when there is none. */
   get(key: Uint8Array): Uint8Array | undefined {
     this.#key.set(key);

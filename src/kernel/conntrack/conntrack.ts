@@ -1,6 +1,9 @@
 import { familyOf } from "../../address/ip.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
-import { request, type AnyRequest } from "../../linux/netlink/message.ts";
+import { NLM_F_CREATE, NLM_F_EXCL, request, type AnyRequest } from "../../linux/netlink/message.ts";
+import { IP_PROTOCOL } from "../../linux/ip-protocol.ts";
+import { IPS, TCP_STATES } from "../../linux/conntrack/status.ts";
+import { present } from "../../present.ts";
 import { NetlinkError } from "../../linux/netlink/netlink-error.ts";
 import { NFPROTO } from "../../linux/netfilter.ts";
 import { NETLINK_NETFILTER, openTransport, type NetlinkTransport } from "../netlink/transport.ts";
@@ -48,6 +51,22 @@ export interface ConntrackStatistics {
   readonly maximum: number;
   readonly perCpu: readonly ConntrackCpuStatistics[];
 }
+
+/** A connection in its middle. */
+export interface KnownConnection {
+  /** As who began it sends. */
+  readonly tuple: ConntrackTuple;
+  readonly answered: boolean;
+  readonly timeoutSeconds: number;
+}
+
+/** IP_CT_TCP_FLAG_BE_LIBERAL: whatever the sequence number is. */
+const BE_LIBERAL = { flags: 8, mask: 8 } as const;
+const LIBERAL_ESTABLISHED = {
+  state: TCP_STATES.indexOf("ESTABLISHED"),
+  flagsOriginal: BE_LIBERAL,
+  flagsReply: BE_LIBERAL,
+} as const;
 
 /** How a tuple is looked up. */
 export interface TupleLookup {
@@ -113,6 +132,32 @@ export class Conntrack implements Disposable {
       if (error instanceof NetlinkError && error.code === "ENOENT") return undefined;
       throw error;
     }
+  }
+
+  /**
+   * Makes connections known that have begun where nobody tracked them; those that are known already are left alone. Sequence
+   * numbers are believed: nobody knows which were seen. Returns how many were new.
+   */
+  add(connections: readonly KnownConnection[]): number {
+    const requests: AnyRequest[] = connections.map(({ tuple, answered, timeoutSeconds }) =>
+      request(
+        IPCTNL_MSG_CT_NEW,
+        `making the connection ${tupleText(tuple)} known`,
+        headerOf(tuple),
+        {
+          original: tupleAttributes(tuple),
+          reply: tupleAttributes(answerTo(tuple)),
+          status: IPS.CONFIRMED | (answered ? IPS.SEEN_REPLY | IPS.ASSURED : 0),
+          timeout: timeoutSeconds,
+          ...(tuple.protocol === IP_PROTOCOL.tcp ? { protoinfo: { tcp: LIBERAL_ESTABLISHED } } : {}),
+        },
+        NLM_F_CREATE | NLM_F_EXCL,
+      ),
+    );
+    const errors = this.#connection.batchResults(requests);
+    for (const error of errors.values())
+      if (!(error instanceof NetlinkError && error.code === "EEXIST")) throw error;
+    return connections.length - errors.size;
   }
 
   /** Forgets one connection. Returns false when there was none. */
@@ -210,6 +255,21 @@ function lookupAttributes(tuple: ConntrackTuple, lookup: TupleLookup) {
   const encoded = tupleAttributes(tuple);
   const zone = lookup.zone === undefined || lookup.zone === 0 ? {} : { zone: lookup.zone };
   return lookup.direction === "reply" ? { reply: encoded, ...zone } : { original: encoded, ...zone };
+}
+
+function answerTo({
+  source,
+  destination,
+  sourcePort,
+  destinationPort,
+  ...rest
+}: ConntrackTuple): ConntrackTuple {
+  return {
+    ...rest,
+    source: destination,
+    destination: source,
+    ...present({ sourcePort: destinationPort, destinationPort: sourcePort }),
+  };
 }
 
 function tupleText(tuple: ConntrackTuple): string {

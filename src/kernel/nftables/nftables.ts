@@ -35,6 +35,7 @@ import {
   type ChainRef,
   type Family,
   type Flowtable,
+  type Hook,
   type NftObject,
   type NftSet,
   type Rule,
@@ -62,6 +63,12 @@ export interface RulesetOptions {
    * many. What cannot be decoded is then an expression of kind `other` instead of an error.
    */
   readonly deferred?: boolean;
+}
+
+/** A base chain, or a flowtable. */
+export interface HookedObject extends TableRef {
+  readonly name: string;
+  readonly hook: Hook;
 }
 
 /** The kernel's nf_tables, over one socket in one namespace. Close it, or let `using` do so. */
@@ -108,11 +115,37 @@ export class Nftables implements Disposable {
       // One dump that found no table holds still by itself; most pods have none.
       if (tables.length === 0 || this.generation() === generation) return { generation, tables };
     }
-    throw new SystemError(
-      "NFT_MSG_GETRULE",
-      ERRNO.EAGAIN,
-      `the ruleset changed ${READ_ATTEMPTS} times while it was read`,
-    );
+    throw restless();
+  }
+
+  /** Who is asked about packets: base chains and flowtables, without what they say. */
+  hooked(): HookedObject[] {
+    for (let attempt = 1; attempt <= READ_ATTEMPTS; attempt++) {
+      const gathering = new Gathering({});
+      const complete =
+        this.#dump(NFT_MSG.getTable, NFT_MSG.newTable, 0, {}, (of, attributes) =>
+          gathering.table(of, attributes),
+        ) &&
+        (gathering.tables.size === 0 ||
+          (this.#dump(NFT_MSG.getChain, NFT_MSG.newChain, 0, {}, (of, attributes) =>
+            gathering.chain(of, attributes),
+          ) &&
+            this.#dump(NFT_MSG.getFlowtable, NFT_MSG.newFlowtable, 0, {}, (of, attributes) =>
+              gathering.flowtable(of, attributes),
+            )));
+      if (!complete) continue;
+      return [...gathering.tables.values()].flatMap((table) =>
+        table.flags.includes("dormant")
+          ? []
+          : [
+              ...table.chains.flatMap(({ name, base }) =>
+                base === undefined ? [] : [{ name, hook: base.hook }],
+              ),
+              ...table.flowtables.map(({ name, hook }) => ({ name, hook })),
+            ].map((one) => ({ ...one, family: table.family, table: table.name })),
+      );
+    }
+    throw restless();
   }
 
   /** One table with everything in it; undefined when it is not there. */
@@ -301,6 +334,14 @@ export class Nftables implements Disposable {
     });
     return complete ? readElements(set, raw) : undefined;
   }
+}
+
+function restless(): SystemError {
+  return new SystemError(
+    "NFT_MSG_GETRULE",
+    ERRNO.EAGAIN,
+    `the ruleset changed ${READ_ATTEMPTS} times while it was read`,
+  );
 }
 
 interface OpenChain extends ChainHead {

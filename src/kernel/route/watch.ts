@@ -23,10 +23,12 @@ export const RTNLGRP = {
   rules: [8, 19],
   /** Forwarding and rp_filter of an interface (RTM_NEWNETCONF). */
   settings: [24, 25],
+  /** Queueing disciplines, and filters of traffic control. */
+  trafficControl: [4],
 } as const;
 
 /** Those of which a RouteWatch makes events. */
-export type WatchedKind = Exclude<keyof typeof RTNLGRP, "settings">;
+export type WatchedKind = Exclude<keyof typeof RTNLGRP, "settings" | "trafficControl">;
 
 /** `gone` is false for what is new and for what has changed: the kernel does not tell them apart. */
 export type RouteEvent =

@@ -4,7 +4,7 @@ import { masqueradeFollows, snatStays } from "./address-change.ts";
 import { fullPicture } from "./full-picture.ts";
 import { ipv6Chapter } from "./ipv6.ts";
 import { forwardingOff, neighbours, noWayBack } from "./no-way-out.ts";
-import { programsChapter } from "./programs.ts";
+import { programsChapter } from "./ebpf.ts";
 import { teardown } from "./teardown.ts";
 import { conntrackChapter, masqueradeChapter } from "./way-out.ts";
 

@@ -7,7 +7,7 @@ import type { LinkTranslation } from "./link-translation.ts";
 import type { ConntrackEntry } from "../../linux/conntrack/entry.ts";
 import type { IpFamily } from "../../address/ip.ts";
 import { endTracked, trackedByPrograms, trackedOf } from "./ebpf/tracked.ts";
-import { ebpfAtLinks } from "./ebpf/at-links.ts";
+import { ebpfAtLinks, holdFastPathOff } from "./ebpf/at-links.ts";
 
 /** undefined where no backend does. @throws SystemError EPERM */
 export function translationAtLinks(namespace: NetworkNamespace): LinkTranslation | undefined {
@@ -39,4 +39,9 @@ export function endConnectionsAtLinks(
   entries: readonly ConntrackEntry[],
 ): number {
   return endTracked(namespace, entries);
+}
+
+/** Lets everything be seen on its whole way, until it is disposed of, for `ms` at most. @throws SystemError EPERM */
+export function showWholeWay(namespace: NetworkNamespace, ms: number): Disposable | undefined {
+  return holdFastPathOff(namespace, ms);
 }

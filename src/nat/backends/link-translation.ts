@@ -15,4 +15,12 @@ export interface LinkTranslation {
   readonly room: number;
   /** What it has counted since it was set up: "begun", "dropped: no free port". */
   readonly counts: Readonly<Record<string, number>>;
+  /** Whether known connections go past what is between the pods' links and the uplinks; absent: no agent wants it. */
+  readonly fastPath?: FastPathState;
+}
+
+export interface FastPathState {
+  readonly open: boolean;
+  /** Why not, a sentence each. */
+  readonly obstacles: readonly string[];
 }

@@ -2,14 +2,14 @@
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { Refused } from "../state/ask.ts";
-import { entrance } from "../state/entrance.ts";
+import { entrance } from "../state/sign-in.ts";
 import { stream } from "../state/history.ts";
 import { helpIsOpen, KEYS } from "../state/keys.ts";
 import { agent, isFresh, isLab, picture } from "../state/looking.ts";
 import { VIEWS, type View } from "../layout/address-bar.ts";
 import { linkTo, moment, view } from "../state/address-bar.ts";
 import { Connections } from "./connections.tsx";
-import { Entrance } from "./entrance.tsx";
+import { Entrance } from "./sign-in.tsx";
 import { Explain } from "./explain.tsx";
 import { Figures } from "./figures.tsx";
 import { History } from "./history.tsx";

@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import type { FlowRecord } from "../../flows/flow-record.ts";
 import { ask } from "../state/ask.ts";
 import { Keeper } from "../state/kept.ts";
-import { every, pods, purse } from "../state/looking.ts";
+import { every, pods, budget } from "../state/looking.ts";
 import { extentOf, PAGE_ROWS, pagesOf, rowAt, withPage, type Pages } from "../layout/row-pages.ts";
 import { adjust, addressBar } from "../state/address-bar.ts";
 import { endText, spanText } from "../layout/flow-text.ts";
@@ -49,7 +49,7 @@ function useTable(
   useEffect(() => {
     const isNew = (number: string): boolean => table.state.peek().value?.has(Number(number)) !== true;
     const soon = setTimeout(
-      () => numbers.split(" ").some(isNew) && void read().then(() => purse.pay(table.tookMs)),
+      () => numbers.split(" ").some(isNew) && void read().then(() => budget.pay(table.tookMs)),
       table.state.peek().value === undefined ? 0 : TYPED_MS,
     );
     const stop = every(

@@ -7,7 +7,7 @@ import type { ExplainedCounter, OutgoingPortUse } from "../../flows/flow-statist
 import { ask } from "../state/ask.ts";
 import { past } from "../state/history.ts";
 import { Keeper } from "../state/kept.ts";
-import { every, purse } from "../state/looking.ts";
+import { every, budget } from "../state/looking.ts";
 import { endText } from "../layout/flow-text.ts";
 import { Chart, type Point } from "./chart.tsx";
 import { counted, grouped, Mark, Panel, Trouble, Waiting } from "./parts.tsx";
@@ -34,7 +34,7 @@ export function Figures(): JSX.Element {
   useEffect(() => {
     const ends = ASKED.map(([keeper, path]) => {
       const read = (): Promise<void> => keeper.ask((signal) => ask(path, { signal }));
-      void read().then(() => purse.pay(keeper.tookMs));
+      void read().then(() => budget.pay(keeper.tookMs));
       return every(
         keeper,
         () => AGAIN_MS,

@@ -1,7 +1,7 @@
 /** Over the lab only: break something, watch the way turn red, mend it; and the story, step by step. */
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import type { LabStatus } from "../../lab/house.ts";
+import type { LabStatus } from "../../lab/up-and-down.ts";
 import { act, faults, lab, readLab } from "../state/lab.ts";
 import { adjust, linkTo, addressBar } from "../state/address-bar.ts";
 import { Mark, Panel, Trouble, Waiting } from "./parts.tsx";

@@ -14,7 +14,7 @@ import { adjust, chosenPod, linkTo, addressBar } from "../state/address-bar.ts";
 import { Flows } from "./flows.tsx";
 import { counted, Shape, type Sign } from "./parts.tsx";
 import { SIGN_OF } from "./pods.tsx";
-import { useRove } from "./rove.ts";
+import { useRove } from "./arrow-keys.ts";
 import { Tiles } from "./tiles.tsx";
 import { TracedPacket } from "./traced-packet.tsx";
 

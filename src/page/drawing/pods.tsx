@@ -5,7 +5,7 @@ import type { NodePicture, PicturePod, PodCondition } from "../../agent/picture/
 import { choosePod } from "../state/keys.ts";
 import { adjust, chosenPod, addressBar } from "../state/address-bar.ts";
 import { Mark, Panel, type Sign } from "./parts.tsx";
-import { useRove } from "./rove.ts";
+import { useRove } from "./arrow-keys.ts";
 import { steady, useGrowing } from "./steady.ts";
 
 export const SIGN_OF: Readonly<Record<PodCondition, Sign>> = {

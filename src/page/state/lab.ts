@@ -1,5 +1,5 @@
 /** The lab under the page: what is broken in it on purpose, and its story. */
-import type { LabStatus } from "../../lab/house.ts";
+import type { LabStatus } from "../../lab/up-and-down.ts";
 import type { StoryReport } from "../../lab/story.ts";
 import { ask } from "./ask.ts";
 import { Keeper } from "./kept.ts";

@@ -9,12 +9,12 @@ import type { FlowRecord } from "../../flows/flow-record.ts";
 import { likeBefore } from "../layout/like-before.ts";
 import type { AgentAnswer } from "./agent-answer.ts";
 import { ask } from "./ask.ts";
-import { entrance } from "./entrance.ts";
+import { entrance } from "./sign-in.ts";
 import { whenPainted, type first } from "./first.ts";
 import { followHistory } from "./history.ts";
 import { Keeper } from "./kept.ts";
 import { chosenPod, moment, addressBar, view } from "./address-bar.ts";
-import { Purse } from "./purse.ts";
+import { Budget } from "./budget.ts";
 
 /** The agent says when something changed; what announces nothing at all is found by asking. */
 const PICTURE_MS = { node: 15_000, lab: 3_000 } as const;
@@ -47,7 +47,7 @@ export const pod = computed<PicturePod | undefined>(() =>
 const kind = (): "lab" | "node" => (agent.state.peek().value?.lab === false ? "node" : "lab");
 
 /** For all that is asked for again and again. */
-export const purse = new Purse(() => REST[kind()]);
+export const budget = new Budget(() => REST[kind()]);
 
 /** Counted up: look again, something happened. */
 const looks = signal(0);
@@ -60,7 +60,7 @@ export function lookAgain(): void {
       settling = undefined;
       looks.value++;
     },
-    Math.max(SETTLE_MS, purse.waitMs),
+    Math.max(SETTLE_MS, budget.waitMs),
   );
 }
 
@@ -77,12 +77,12 @@ export function every(
 ): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const wait = (): void => {
-    timer = setTimeout(() => void again(), Math.max(leastMs(), purse.idleMs));
+    timer = setTimeout(() => void again(), Math.max(leastMs(), budget.idleMs));
   };
   const again = async (): Promise<void> => {
     if (document.visibilityState === "visible" && wantedNow()) {
       await question();
-      purse.pay(paid?.tookMs ?? 0);
+      budget.pay(paid?.tookMs ?? 0);
     }
     if (timer !== undefined) wait();
   };
@@ -109,7 +109,7 @@ async function askPicture(at: string | undefined, age?: string): Promise<void> {
   if (at === undefined) present = "asked";
   await drawn(at, age);
   if (at !== undefined) return;
-  purse.pay(picture.tookMs);
+  budget.pay(picture.tookMs);
   const again = present === "changed" || age !== undefined;
   if (age === undefined && picture.state.peek().trouble === undefined) isFresh.value = true;
   present = "known";

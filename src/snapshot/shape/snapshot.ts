@@ -6,7 +6,7 @@ import type { TimeoutPolicy } from "../../linux/conntrack/timeout-policy.ts";
 import type { HashlimitBucket, HashlimitTable } from "../../linux/xtables/hashlimit-table.ts";
 import { NAT_BACKENDS } from "../../nat/backends/backends.ts";
 import type { PortRange } from "../../linux/ip-protocol.ts";
-import type { LinkTranslation } from "../../nat/backends/link-translation.ts";
+import type { FastPathState, LinkTranslation } from "../../nat/backends/link-translation.ts";
 import type { AddressRange, NatIntent, NatSource, Translation } from "../../nat/intent.ts";
 import type { RealServer, VirtualService } from "../../kernel/procfs.ts";
 import type { IpsetEntry } from "../../linux/ipset.ts";
@@ -187,6 +187,7 @@ const linkTranslation = object<LinkTranslation>({
   guard: object<LinkTranslation["guard"]>({ family: name, table: name }),
   room: number,
   counts: record(number),
+  fastPath: optional(object<FastPathState>({ open: yes, obstacles: list(text) })),
 });
 
 const namespaceState: Shape<NamespaceState> = object<NamespaceState>({

@@ -5,7 +5,7 @@
 import { isLocal, wasSwitched, type Case, type StopReason } from "./case.ts";
 import type { PlacedPacket } from "./correlate.ts";
 import type { StationKind, TraceStop } from "../report.ts";
-import { wrongGatewayMac } from "./causes.ts";
+import { wrongGatewayMac } from "./shared-causes.ts";
 import { stoppedInbound } from "./inbound-stop.ts";
 import { stoppedAtNode } from "./stop-at-node.ts";
 import { stoppedInPod, stoppedInPodOnReturn } from "./stop-in-pod.ts";

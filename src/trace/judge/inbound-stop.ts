@@ -1,6 +1,6 @@
 /** Why a connection that a host outside began came to nothing. Pure. */
 import { dropIn, dropVerdict, growthEvidence, ruleVerdict, type Case, type StopReason } from "./case.ts";
-import { droppedByOthers } from "./causes.ts";
+import { droppedByOthers } from "./shared-causes.ts";
 import { at } from "./finding.ts";
 import { baseOf, droppingRule } from "./rules.ts";
 

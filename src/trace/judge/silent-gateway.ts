@@ -2,7 +2,7 @@
 import { command } from "../../text/command.ts";
 import type { StepEvidence } from "../report.ts";
 import { dropEvidence, linkDownStop, withCommand, type Case, type StopReason } from "./case.ts";
-import { arpName, reversePathStop, silentNeighbour } from "./causes.ts";
+import { arpName, reversePathStop, silentNeighbour } from "./shared-causes.ts";
 import { dropReason } from "./reasons.ts";
 import { refusedByPort } from "./stop-on-veth.ts";
 

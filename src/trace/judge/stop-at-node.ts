@@ -16,7 +16,14 @@ import {
   withCommand,
   stopFix,
 } from "./case.ts";
-import { tooBig, reversePathStop, settingLine, droppedByOthers, silentNeighbour, arpName } from "./causes.ts";
+import {
+  tooBig,
+  reversePathStop,
+  settingLine,
+  droppedByOthers,
+  silentNeighbour,
+  arpName,
+} from "./shared-causes.ts";
 import { dropReason } from "./reasons.ts";
 import type { StepNumber } from "../report.ts";
 import { baseOf, droppingRule } from "./rules.ts";

@@ -13,8 +13,8 @@ import {
   withCommand,
   stopFix,
 } from "./case.ts";
-import { wrongPodMac } from "./causes.ts";
 import type { LocalPorts } from "../evidence.ts";
+import { wrongPodMac } from "./shared-causes.ts";
 import { deliveredFromElsewhere } from "./elsewhere.ts";
 import { droppingRule } from "./rules.ts";
 import { silentGateway } from "./silent-gateway.ts";

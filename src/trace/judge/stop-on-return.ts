@@ -8,7 +8,7 @@ import {
   dropEvidence,
   nodeDrops,
 } from "./case.ts";
-import { reversePathStop, droppedByOthers, routeBackElsewhere } from "./causes.ts";
+import { reversePathStop, droppedByOthers, routeBackElsewhere } from "./shared-causes.ts";
 import { endLabel, type PlacedPacket } from "./correlate.ts";
 import { baseOf, droppingRule } from "./rules.ts";
 

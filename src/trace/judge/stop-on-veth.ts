@@ -14,7 +14,7 @@ import {
   stopFix,
   withCommand,
 } from "./case.ts";
-import { neighbourLines, wrongGatewayMac } from "./causes.ts";
+import { neighbourLines, wrongGatewayMac } from "./shared-causes.ts";
 import { droppingRule } from "./rules.ts";
 
 export function stoppedOnVeth(of: Case): StopReason {

@@ -14,7 +14,7 @@ import {
   stopFix,
   withCommand,
 } from "./case.ts";
-import { droppedByOthers, tooBig } from "./causes.ts";
+import { droppedByOthers, tooBig } from "./shared-causes.ts";
 import type { PlacedPacket } from "./correlate.ts";
 import type { StepEvidence } from "../report.ts";
 import { droppingRule } from "./rules.ts";

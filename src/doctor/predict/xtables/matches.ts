@@ -33,7 +33,7 @@ import {
   type HopLimitMatch,
 } from "../../../linux/xtables/matches/ip-header.ts";
 import { iprange } from "../../../linux/xtables/matches/iprange.ts";
-import { ah, esp, policy } from "../../../linux/xtables/matches/ipsec.ts";
+import { ah, esp, policy } from "../../../linux/xtables/matches/policy.ts";
 import { connmark, mark } from "../../../linux/xtables/matches/mark.ts";
 import { bpf, recent, string, time, u32 } from "../../../linux/xtables/matches/programs.ts";
 import { hashlimit, limit, statistic } from "../../../linux/xtables/matches/rates.ts";

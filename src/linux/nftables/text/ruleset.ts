@@ -5,7 +5,7 @@
 import { BRIDGE_HOOK_PRIORITY, HOOK_PRIORITY } from "../../netfilter.ts";
 import type { BaseChain, Chain, Family, Flowtable, Rule, Ruleset, Table } from "../ruleset.ts";
 import { quoted } from "./format.ts";
-import { iptablesWords, isIptablesTable } from "./iptables.ts";
+import { iptablesWords, isIptablesTable } from "./iptables-nft.ts";
 import { ruleTextIn } from "./rule.ts";
 import { Scope, type TextOptions } from "./scope.ts";
 import { setLines } from "./sets.ts";
@@ -13,7 +13,7 @@ import { objectLines } from "./stateful.ts";
 import { present } from "../../../present.ts";
 
 export type { TextOptions } from "./scope.ts";
-export { iptablesText, iptablesWords, isIptablesTable } from "./iptables.ts";
+export { iptablesText, iptablesWords, isIptablesTable } from "./iptables-nft.ts";
 
 /** What a rule's text depends on: the family, and the table's sets and chains for what a rule names. */
 export type RuleContext = Pick<Table, "family" | "sets" | "chains">;

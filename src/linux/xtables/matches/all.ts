@@ -9,7 +9,7 @@ import { cpu, devgroup, mac, physdev, pkttype, realm, rpfilter } from "./devices
 import { icmp, icmp6 } from "./icmp.ts";
 import { dscp, ecn, frag, hl, tos, ttl } from "./ip-header.ts";
 import { iprange } from "./iprange.ts";
-import { ah, esp, policy } from "./ipsec.ts";
+import { ah, esp, policy } from "./policy.ts";
 import { connmark, mark } from "./mark.ts";
 import { bpf, recent, string, time, u32 } from "./programs.ts";
 import { hashlimit, limit, statistic } from "./rates.ts";

@@ -1,10 +1,14 @@
 /** The programs as those see them who look at a whole node: what they want, where they are, what they count. */
 import { programName, tcxPrograms } from "../../../kernel/bpf/programs.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
-import type { LinkTranslation } from "../link-translation.ts";
+import type { FastPathState, LinkTranslation } from "../link-translation.ts";
 import { linksOf } from "./attachments.ts";
 import { holdsPrograms } from "./bpf-directory.ts";
 import { EbpfNat } from "./ebpf.ts";
+import { lookAtFastPath } from "./fast-path-look.ts";
+import { Lease } from "./lease.ts";
+import type { NatIntent } from "../../intent.ts";
+import { present } from "../../../present.ts";
 import { GUARD, programNameAt } from "./names.ts";
 import { ebpfCounts, ebpfRoom } from "./flows.ts";
 
@@ -25,9 +29,10 @@ export function ebpfAtLinks(namespace: NetworkNamespace): LinkTranslation | unde
     const ports = kind === "bridge" ? links.filter(({ master }) => master === index) : [];
     return ports.length > 0 && ports.every(({ name }) => ingress.includes(name));
   });
-  return {
+  const intents = nat.intents();
+  return present({
     backend: "ebpf",
-    intents: nat.intents(),
+    intents,
     egress: linksWith("egress"),
     ingress: [...ingress, ...byPorts.map(({ name }) => name)],
     guard: { family: GUARD.family, table: GUARD.table },
@@ -35,5 +40,37 @@ export function ebpfAtLinks(namespace: NetworkNamespace): LinkTranslation | unde
     counts: Object.fromEntries(
       [...(ebpfCounts(namespace) ?? [])].map(([what, count]) => [what, Number(count)]),
     ),
+    fastPath: fastPathIn(namespace, intents),
+  });
+}
+
+function fastPathIn(namespace: NetworkNamespace, intents: readonly NatIntent[]): FastPathState | undefined {
+  using lease = Lease.of(namespace);
+  switch (lease?.state) {
+    case undefined:
+    case "absent":
+      return undefined;
+    case "valid":
+      return { open: true, obstacles: [] };
+    case "held-off":
+      return { open: false, obstacles: ["a trace wants to see packets on the long way"] };
+    case "kept":
+      return { open: false, obstacles: lookAtFastPath(namespace, intents).obstacles };
+  }
+}
+
+/**
+ * Until it is disposed of, or for so long, all packets take the long way, where they can be seen. undefined where there are no
+ * programs of ours.
+ */
+export function holdFastPathOff(namespace: NetworkNamespace, ms: number): Disposable | undefined {
+  const lease = Lease.of(namespace);
+  if (lease === undefined) return undefined;
+  const until = lease.holdOff(ms);
+  return {
+    [Symbol.dispose]() {
+      lease.endHoldOff(until);
+      lease[Symbol.dispose]();
+    },
   };
 }

@@ -70,6 +70,8 @@ export const COUNTS = [
   "dropped: a protocol that cannot be translated",
   "dropped: the link has no address",
   "dropped: malformed",
+  "left by the fast path",
+  "arrived by the fast path",
 ] as const;
 
 const TRANSLATION_FLAGS = { masquerade: 1, snat: 2, fullyRandom: 4, bound: 8, ports: 16 } as const;
@@ -155,4 +157,20 @@ export function settingsValue({ base, hasZones, seconds }: SettingsValue): Uint8
 
 export function baseOf(settings: Uint8Array): number {
   return new DataView(settings.buffer, settings.byteOffset).getUint32(SETTINGS.base, true);
+}
+
+/** program/fast.h: the keys of `leases`, and struct lease. */
+export const FAST_PATH = {
+  keys: { granted: 0, turn: 1, heldOff: 2 },
+  lease: { until: 0, turn: 8, uplinks: 16 },
+  leaseBytes: 32,
+  mostUplinks: 4,
+} as const;
+
+/** struct neighbour. */
+export function neighbourKey(link: number, mac: string): Uint8Array {
+  const key = new Uint8Array(12);
+  new DataView(key.buffer).setUint32(0, link, true);
+  key.set(Uint8Array.fromHex(mac.replaceAll(":", "")), 4);
+  return key;
 }

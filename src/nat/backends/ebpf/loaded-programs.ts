@@ -1,4 +1,5 @@
 /** The programs as the kernel holds them: loaded when they are first asked for, with their maps and constants. */
+import { ETH_HLEN } from "../../../linux/link-layer.ts";
 import { closeFile } from "../../../kernel/file.ts";
 import { loadTrafficProgram, type TcxSide } from "../../../kernel/bpf/link.ts";
 import { BpfMap, MAP_TYPES, READ_ONLY_FOR_PROGRAMS } from "../../../kernel/bpf/map.ts";
@@ -6,7 +7,7 @@ import { runOnce } from "../../../kernel/bpf/run.ts";
 import type { BpfObject } from "../../../linux/bpf/object.ts";
 import { numberKey } from "./layout.ts";
 import type { NatMaps } from "./maps.ts";
-import { OLDER_MAPS, programNameAt } from "./names.ts";
+import { fastProgramName, OLDER_MAPS, programNameAt } from "./names.ts";
 
 /** Disposed of, they live on where they are attached. */
 export class LoadedPrograms implements Disposable {
@@ -28,6 +29,11 @@ export class LoadedPrograms implements Disposable {
 
   atLink(side: TcxSide, frameBytes: number): number {
     return this.#of(side, programNameAt(side), frameBytes);
+  }
+
+  /** Of the short way: for what leaves by a link of pods, or for what arrives by an uplink. */
+  fastPath(which: "leaves" | "arrives"): number {
+    return this.#of(`fast-${which}`, fastProgramName(which), ETH_HLEN);
   }
 
   /** Lets a program do something to one flow. False: there was nothing to do. */

@@ -10,5 +10,10 @@ export function programNameAt(side: "ingress" | "egress"): string {
   return `wayout_${side}`;
 }
 
+/** Those of the short way (program/fast.h). */
+export function fastProgramName(which: "leaves" | "arrives"): string {
+  return `wayout_${which}`;
+}
+
 /** Of another number of flows: where they were until they have moved. */
 export const OLDER_MAPS: readonly string[] = ["older_flows", "older_places"];

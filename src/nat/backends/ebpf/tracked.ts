@@ -2,6 +2,7 @@
 import type { ConntrackEntry, ConntrackTuple } from "../../../linux/conntrack/entry.ts";
 import { BY_PROGRAMS, IPS, statusFlags } from "../../../linux/conntrack/status.ts";
 import { IP_PROTOCOL, protocolName } from "../../../linux/ip-protocol.ts";
+import type { KnownConnection } from "../../../kernel/conntrack/conntrack.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
 import { parseBpfObject } from "../../../linux/bpf/object.ts";
 import { holdsPrograms, namespaceDirectory } from "./bpf-directory.ts";
@@ -19,6 +20,24 @@ const ECHO = { request: ECHO_REQUEST, reply: ECHO_REPLY } as const;
 /** None where there are no programs of ours. @throws SystemError EPERM */
 export function trackedByPrograms(namespace: NetworkNamespace): ConntrackEntry[] {
   return (ebpfFlows(namespace) ?? []).map(entryOf);
+}
+
+/**
+ * What pods have begun and the node forwards, as connection tracking would have it: it sees the pods' own addresses both ways.
+ */
+export function knownConnections(namespace: NetworkNamespace): KnownConnection[] {
+  return (ebpfFlows(namespace) ?? [])
+    .filter(
+      ({ translated, protocol, state, secondsLeft }) =>
+        translated &&
+        secondsLeft > 0 &&
+        (protocol === IP_PROTOCOL.udp || (protocol === IP_PROTOCOL.tcp && state === "established")),
+    )
+    .map((flow) => ({
+      tuple: tupleOf(flow, flow.source, flow.destination, "request"),
+      answered: flow.answered,
+      timeoutSeconds: flow.secondsLeft,
+    }));
 }
 
 /** The one of these ends, as a pod sends them. */

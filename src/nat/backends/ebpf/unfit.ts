@@ -301,7 +301,7 @@ function refusePolicies(
 }
 
 /** Without those of xfrm interfaces, which are asked by those links themselves, behind our programs there. */
-function policiesIn(namespace: NetworkNamespace): readonly IpsecPolicy[] {
+export function policiesIn(namespace: NetworkNamespace): readonly IpsecPolicy[] {
   let transport: NetlinkTransport | undefined;
   try {
     return readIpsec(() => (transport = openTransport(NETLINK_XFRM, { namespace })))?.policies ?? [];

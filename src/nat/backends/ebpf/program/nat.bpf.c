@@ -9,6 +9,7 @@
  */
 #include "translate.h"
 #include "errors.h"
+#include "fast.h"
 
 /* What stands before the IP header on the link: 14 bytes of Ethernet, or none. Set when the program is loaded. */
 const volatile u32 frame_bytes SECTION(".rodata") = 14;
@@ -226,6 +227,10 @@ INLINE int arrives(struct __sk_buff *skb, u32 l3) {
 
 SECTION("egress") int wayout_egress(struct __sk_buff *skb) { return leaves(skb, frame_bytes); }
 SECTION("ingress") int wayout_ingress(struct __sk_buff *skb) { return arrives(skb, frame_bytes); }
+
+/* Before the one above at a link of pods; behind it at an uplink. Links of Ethernet alone. */
+SECTION("fast-leaves") int wayout_leaves(struct __sk_buff *skb) { return leaves_fast(skb); }
+SECTION("fast-arrives") int wayout_arrives(struct __sk_buff *skb) { return arrives_fast(skb); }
 
 /* What the program that sets us up asks for, one flow each (BPF_PROG_TEST_RUN): 1 when it was done. */
 SECTION("forget") int wayout_forget(struct __sk_buff *skb) {

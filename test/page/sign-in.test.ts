@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import type { Caller } from "../../src/agent/api/access.ts";
 import { refusal } from "../../src/agent/api/access.ts";
-import { PageDoor } from "../../src/agent/page/door.ts";
+import { PageDoor } from "../../src/agent/page/sign-in.ts";
 import { pageFiles } from "../../src/agent/page/files.ts";
 
 const FILES = { "/": { type: "text/html", text: "<!doctype html>" } };

@@ -1,6 +1,6 @@
 /** What those see who are not in: how to get in, and nothing else. */
 import type { JSX } from "preact";
-import { entrance } from "../state/entrance.ts";
+import { entrance } from "../state/sign-in.ts";
 import { Command } from "./parts.tsx";
 
 export function Entrance(): JSX.Element {

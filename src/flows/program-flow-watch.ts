@@ -7,7 +7,7 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { ConntrackEventKind } from "../kernel/conntrack/events.ts";
 import { EntryScan } from "../linux/conntrack/scan.ts";
 import { Wire } from "../linux/netlink/wire.ts";
-import { scanBesideKernel } from "./beside-kernel.ts";
+import { scanBesideKernel } from "./program-flows.ts";
 import type { CompiledFilter } from "./flow-filter.ts";
 
 const SHORTEST_PAUSE_MS = 200;

@@ -6,7 +6,7 @@ const SAVED_MS = 3_000;
 /** What is left for changes by those who only ask again and again. */
 const RESERVE_MS = SAVED_MS / 2;
 
-export class Purse {
+export class Budget {
   #left = SAVED_MS;
   #at = performance.now();
 
