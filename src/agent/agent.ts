@@ -87,7 +87,7 @@ export class Agent implements AgentState {
   readonly #look: ReturnType<typeof setInterval>;
   readonly #listeners: readonly AgentListener[];
 
-  /** @throws WayoutError `agent-runs`, `run-not-shared`, `no-privilege` */
+  /** @throws WayoutError `agent-runs`, `run-not-shared`, `run-not-ours`, `no-privilege` */
   constructor(
     private readonly options: AgentOptions,
     listeners: readonly AgentListener[] = [],

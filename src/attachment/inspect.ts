@@ -2,9 +2,9 @@
 import { prefixFamily } from "../address/ip.ts";
 import { isRefusal } from "../error.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
-import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { BACKENDS } from "../nat/backends/backends.ts";
 import { openNat } from "../nat/open.ts";
+import { podRoute } from "../pods/pod-socket.ts";
 import { defaultRoutes, linkProblems, type ExpectedLink } from "../ways-out/expected.ts";
 import { exitsOf } from "../ways-out/outside.ts";
 import { forwardingProblems, natProblems, problem, type Problem } from "../ways-out/problem.ts";
@@ -83,7 +83,7 @@ function ownProblems(
     return [problem("half-made", `incomplete: a wayout command was killed while ${attachment.phase} it`)];
   }
   if (pod === undefined) return [problem("pod-namespace-gone", "the namespace is gone")];
-  using inside = Rtnetlink.open(pod);
+  using inside = podRoute(pod);
   return linkProblems(node.route, inside, expectedLink(attachment, network));
 }
 

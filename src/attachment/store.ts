@@ -79,7 +79,7 @@ export class AttachmentStore {
    * Runs `work` while no other command changes attachments, or the NAT of this node. Who came first is served first.
    * Waiting lets signals through; `work` is synchronous, so that none can cut it in two.
    * @param signal ends the waiting
-   * @throws WayoutError busy, interrupted, run-not-shared, no-privilege
+   * @throws WayoutError busy, interrupted, run-not-shared, run-not-ours, no-privilege
    */
   async locked<T>(doing: string, work: () => T, signal?: AbortSignal): Promise<T> {
     requireSharedRun(this.node, doing);

@@ -169,8 +169,8 @@ async function collectNetwork(
 const NOTHING: Collected = { links: [], addresses: [], checkedPorts: [], othersRules: [], natRules: false };
 
 function installedText(installed: Installed): string {
-  const { program, largeBecause, conflist, wroteConflist, subnets, loopback, portmap, shadowedBy } =
-    installed;
+  const { program, largeBecause, conflist, wroteConflist, subnets, portmap, shadowedBy } = installed;
+  const { loopback, unusableLoopback } = installed;
   const lines = [
     largeBecause === undefined
       ? `${style.good("✓")} ${program}: the small plugin`
@@ -180,6 +180,11 @@ function installedText(installed: Installed): string {
       ? []
       : [
           `${style.good("✓")} ${loopback}: the plugin loopback was missing; this program is installed as that, too`,
+        ]),
+    ...(unusableLoopback === undefined
+      ? []
+      : [
+          `${style.bad("✗")} ${unusableLoopback} cannot be executed: without the plugin loopback no pod starts. Remove it, and run this again`,
         ]),
     ...(portmap
       ? []

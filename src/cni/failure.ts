@@ -26,6 +26,7 @@ export const CNI_ERROR_CODES = {
   busy: 11,
   "not-available": 50,
   "run-not-shared": 50,
+  "run-not-ours": 50,
   "limited-connectivity": 51,
   failed: 100,
   "no-address-left": 101,

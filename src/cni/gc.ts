@@ -48,7 +48,7 @@ function readValidAttachments(fields: Fields): AddressOwner[] {
 /**
  * @param dryRun only look
  * @param keptLinks host ends that stay whatever their label says
- * @throws WayoutError `run-not-shared`, or `garbage-left` with every failure, after everything was tried
+ * @throws WayoutError `run-not-shared`, `run-not-ours`, or `garbage-left` with every failure, after everything was tried
  */
 export async function gc(
   context: CniContext,

@@ -5,7 +5,7 @@ import { cidrText, parseCidr, type Cidr } from "../address/cidr.ts";
 import { messageOf, rethrowMistake, WayoutError } from "../error.ts";
 import { requireFree, freeSubnet, occupiedPrefixes } from "../attachment/subnet.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
-import { MOST_RUNTIME_BYTES, readRegular } from "../kernel/file.ts";
+import { isExecutable, MOST_RUNTIME_BYTES, readRegular } from "../kernel/file.ts";
 import { requireNodesDirectory } from "../kernel/shared-run.ts";
 import { ownSingleFile } from "../self.ts";
 import { isIdentifier } from "./call.ts";
@@ -43,6 +43,8 @@ export interface Installed {
   readonly subnets: readonly string[];
   /** The link by which our program is the plugin `loopback` as well; absent where there is another one. */
   readonly loopback?: string;
+  /** What stands in the place of that plugin, and cannot be executed: no pod starts. */
+  readonly unusableLoopback?: string;
   /** Whether there is a plugin that publishes pods' ports. */
   readonly portmap: boolean;
   /** Other networks whose files sort before ours, so that runtimes would take them. */
@@ -74,7 +76,10 @@ export function install(request: InstallRequest): Installed {
     conflist,
     wroteConflist: !kept,
     subnets: subnets.map(cidrText),
-    ...present({ loopback: isOurLoopback(loopback) ? loopback : undefined }),
+    ...present({
+      loopback: isOurLoopback(loopback) ? loopback : undefined,
+      unusableLoopback: isExecutable(loopback) ? undefined : loopback,
+    }),
     portmap: hasPortmap(request.binDirectory),
     shadowedBy: shadowedBy(request.configurationDirectory),
   };

@@ -20,7 +20,7 @@ export function networkPath(network: string, { cookie }: NetworkNamespace): stri
  * What belongs to a whole network (its NAT rules, its bridge) goes with its last attachment. An ADD holds
  * the lock shared until the attachment can be seen; a DEL that takes the network's things away holds it alone, and so
  * finds no attachment half-made. It ends with its holder.
- * @throws WayoutError `busy`, `address-store`, `run-not-shared`
+ * @throws WayoutError `busy`, `address-store`, `run-not-shared`, `run-not-ours`
  */
 export function lockNetwork(
   network: string,

@@ -4,8 +4,8 @@ import type { IpFamily } from "../address/ip.ts";
 import { forwardingForbidden } from "../forwarding/forbidden.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import { addRouteRequest } from "../linux/route/route.ts";
-import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
-import { isThere } from "../network/link-ends.ts";
+import { isAbsent, type LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
+import { isThere, joinRequests } from "../network/link-ends.ts";
 import { ensureBridge, removeBridge } from "../network/network.ts";
 import type { AddressManagement } from "./address-management.ts";
 import type { NetworkConfiguration } from "./configuration.ts";
@@ -15,7 +15,7 @@ import { lockNetwork } from "./network-lock.ts";
 import { removeNat } from "./network-nat.ts";
 import { bridgeIntent, type AttachmentPlan } from "./plan.ts";
 import { endAllUse } from "./used-addresses.ts";
-import { ensureVlanGateway, withVlans } from "./vlan.ts";
+import { ensureVlanGateway, portVlans, withVlans } from "./vlan.ts";
 
 /** What an ADD makes sure of for the network as a whole. */
 export interface EnsuredNetwork {
@@ -44,11 +44,33 @@ export function ensureGatewaySide(
   return withVlans(configuration, () => {
     const { link: bridge, created } = ensureBridge(node, bridgeIntent(configuration, plan.gateways));
     if (created) made.push(bridge.name);
+    if (hasNoPorts(bridge)) rejoin(configuration, bridge, node);
     const gateway = ensureVlanGateway(node, configuration, bridge, plan.gateways);
     if (gateway?.created === true) made.unshift(gateway.link.name);
     leadTo(plan.bridgedSubnets, gateway?.link ?? bridge, node);
     return { bridge, gateway: gateway?.link };
   });
+}
+
+/** Without a carrier a bridge has no port that is up. */
+export function hasNoPorts({ up, flags }: LinkState): boolean {
+  return up && !flags.includes("LOWER_UP");
+}
+
+/** Host ends of this network that are in no bridge: when theirs is deleted the kernel lets them go. */
+export function unjoined(network: string, node: LinkRtnetlink): LinkState[] {
+  return linksOf(network, node).filter(({ master }) => master === undefined);
+}
+
+/** Pods whose bridge was deleted get it back as soon as it is there again. */
+function rejoin(configuration: NetworkConfiguration, bridge: LinkState, node: LinkRtnetlink): void {
+  const { hairpin, portIsolation: isolated } = configuration;
+  const port = { ...(hairpin ? { hairpin } : {}), ...(isolated ? { isolated } : {}) };
+  const requests = unjoined(configuration.network, node).flatMap(({ index }) =>
+    joinRequests(index, { ...port, ...portVlans(configuration, bridge) }, bridge),
+  );
+  // Its pod may end just now.
+  for (const error of node.batchResults(requests).values()) if (!isAbsent(error)) throw error;
 }
 
 /** Routes to pods whose gateway's address leads to no subnet. Another route to them is as good. */

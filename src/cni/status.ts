@@ -13,12 +13,15 @@ import type { HeldAddress } from "../linux/route/address.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import type { NetworkWants } from "../nat/network-wants.ts";
 import { missingGateways } from "../network/bridge.ts";
+import { isPromiscuous } from "../ways-out/expected.ts";
 import {
   bridgeDown,
   forwardingProblems,
   natProblems,
   noBridge,
   noGateway,
+  notEnslaved,
+  notPromiscuous,
   type Problem,
 } from "../ways-out/problem.ts";
 import type { AddressManagement } from "./address-management.ts";
@@ -28,7 +31,7 @@ import type { CniContext } from "./context.ts";
 import { entrances } from "./entry-interfaces.ts";
 import { requireNotes } from "./network-lock.ts";
 import { natDrifts, rememberedSubnets, requireBackend } from "./network-nat.ts";
-import type { EnsuredNetwork } from "./network-state.ts";
+import { hasNoPorts, unjoined, type EnsuredNetwork } from "./network-state.ts";
 import { planAdd } from "./plan.ts";
 import { vlanGatewayName } from "./vlan.ts";
 import { requireMade } from "./waits-for.ts";
@@ -52,25 +55,23 @@ async function status(context: CniContext): Promise<void> {
     throw unavailable(network, error);
   }
   const link = context.node.linkState(bridge);
+  if (link !== undefined && link.kind !== "bridge") throw unavailable(network, noBridge(bridge, link));
   if (link === undefined) {
-    requireForwarding(configuration, ipam?.samples([]) ?? []);
+    await lookAfterIdle(context, expectedState(context, configuration, ipam, []), ipam, link);
     return;
-  }
-  if (link.kind !== "bridge") {
-    throw unavailable(network, noBridge(bridge, link));
   }
   const holder = gatewayHolder(context, configuration, link);
   const isHeld = configuration.isGateway && holder !== undefined;
   const there = isHeld ? context.node.heldAddresses(holder.index) : [];
   const state = expectedState(context, configuration, ipam, there);
   const lacking = lackingGateways(state, link, there);
-  // Without a carrier it has no port that is up: nobody is attached whom a missing rule could hurt.
-  if (link.up && !link.flags.includes("LOWER_UP")) {
-    requireForwarding(configuration, ipam?.samples([]) ?? []);
+  if (hasNoPorts(link)) {
+    await lookAfterIdle(context, state, ipam, link);
     return;
   }
   const problems = forwardingProblems(state.plan.forwarded, holder ?? link);
   if (!link.up) problems.push(bridgeDown(bridge));
+  if (configuration.promiscuous && !isPromiscuous(link)) problems.push(notPromiscuous(bridge));
   for (const { address, prefixLength } of lacking)
     problems.push(noGateway(holder?.name ?? bridge, `${address}/${prefixLength}`));
   // What is put back for one of them is put back for all: the rules are only read when all else is well.
@@ -79,6 +80,24 @@ async function status(context: CniContext): Promise<void> {
     if (drifts.length > 0) problems.push(...natProblems(drifts));
   }
   if (problems.length > 0) await mend(context, state, problems);
+}
+
+/** Nobody is in the bridge whom a missing rule could hurt; but for pods whose bridge was deleted. */
+async function lookAfterIdle(
+  context: CniContext,
+  state: EnsuredNetwork,
+  ipam: AddressManagement | undefined,
+  link: LinkState | undefined,
+): Promise<void> {
+  const { network, bridge } = state.configuration;
+  const cutOff = unjoined(network, context.node);
+  if (cutOff.length === 0) {
+    requireForwarding(state.configuration, ipam?.samples([]) ?? []);
+    return;
+  }
+  const problems = link === undefined ? [noBridge(bridge, link)] : [];
+  problems.push(...cutOff.map(({ name }) => notEnslaved(name, bridge)));
+  await mend(context, state, problems);
 }
 
 /**

@@ -405,6 +405,18 @@ function ownUid(): number {
   return statFile("/proc/thread-self").uid;
 }
 
+/** The kernel's word for an owner who has no number in this user namespace. */
+const NOBODY_HERE = 65534;
+
+/** Who, besides its own user, may change what lies in a directory: `user 1000`, `every user`. undefined: nobody, or there is none. */
+export function mayWriteBeside(directory: string): string | undefined {
+  const view = statusIfThere(directory);
+  if (view === undefined) return undefined;
+  const [uid, mode] = [view.getUint32(20, true), view.getUint16(28, true)];
+  if ((mode & 0o002) !== 0) return "every user";
+  return uid === 0 || uid === NOBODY_HERE || uid === ownUid() ? undefined : `user ${uid}`;
+}
+
 export function isSymbolicLink(status: FileStatus): boolean {
   return fileType(status) === S_IFLNK;
 }

@@ -1,7 +1,7 @@
 /** Mounts as a process sees them (proc(5), mountinfo): a list in the kernel's memory, which nobody can make us wait for. */
 import { rethrowMistake } from "../error.ts";
 import { monotonicMs } from "./calls.ts";
-import { readText } from "./file.ts";
+import { readRegular, readText } from "./file.ts";
 
 export interface Mount {
   /** major:minor of the file system. */
@@ -25,13 +25,18 @@ const ON_DISK: ReadonlySet<string> = new Set(
   "ext2 ext3 ext4 xfs btrfs f2fs bcachefs zfs squashfs erofs iso9660 vfat overlay".split(" "),
 );
 
+/** A container has some dozens of mounts; one may make a hundred thousand, with names of four thousand bytes each. */
+export const MOST_MOUNTS_BYTES = 1024 * 1024;
+
 /**
  * Whether a read below a process's root may have to wait for another process: a FUSE file system whose server does not answer, a
  * server of NFS that is gone. What the process mounted itself, on whatever, counts as such: an overlay may lie over FUSE.
  */
 export function mayHang(pid: number): boolean {
   try {
-    const unsure = mountsOf(String(pid)).filter(({ type }) => !IN_MEMORY.has(type));
+    const { text, whole } = readRegular(`/proc/${pid}/mountinfo`, MOST_MOUNTS_BYTES);
+    if (!whole) return true;
+    const unsure = mountsIn(text).filter(({ type }) => !IN_MEMORY.has(type));
     if (unsure.length === 0) return false;
     const known = ownDisks();
     return unsure.some((mount) => !known.has(fileSystemKey(mount)));
@@ -48,7 +53,7 @@ const DISKS_FOR_MS = 1_000;
 
 function ownDisks(): ReadonlySet<string> {
   if (disks === undefined || monotonicMs() - disks.readAt > DISKS_FOR_MS) {
-    const ours = mountsOf("thread-self").filter(({ type }) => ON_DISK.has(type));
+    const ours = ownMounts().filter(({ type }) => ON_DISK.has(type));
     disks = { keys: new Set(ours.map(fileSystemKey)), readAt: monotonicMs() };
   }
   return disks.keys;
@@ -73,11 +78,11 @@ export function mountOf(
 
 /** Where a file system of this type is mounted, all of it; undefined when it is not. */
 export function mountPointOf(type: string): string | undefined {
-  return mountsOf("thread-self").find((mount) => mount.type === type && mount.root === "/")?.point;
+  return ownMounts().find((mount) => mount.type === type && mount.root === "/")?.point;
 }
 
-function mountsOf(process: string): Mount[] {
-  return mountsIn(readText(`/proc/${process}/mountinfo`));
+function ownMounts(): Mount[] {
+  return mountsIn(readText("/proc/thread-self/mountinfo"));
 }
 
 /** `36 35 98:0 / /mnt rw,noatime master:1 - ext3 /dev/root rw` */

@@ -3,12 +3,13 @@
  * of its own, would change the node's rules beside all others: it must have the node's mounted. Whoever has a network
  * namespace of his own may keep his locks where he likes.
  */
+import { command } from "../text/command.ts";
 import { rethrowMistake, WayoutError } from "../error.ts";
 import { platform } from "#platform";
-import { birthOf, fileKey, readRegular, readText, statFile } from "./file.ts";
+import { birthOf, fileKey, mayWriteBeside, readRegular, readText, statFile } from "./file.ts";
 import { mountOf, type Mount } from "./mounts.ts";
 import { FIRST_PID_NAMESPACE, namespaceInode, NetworkNamespace, OWN_NAMESPACE } from "./namespace.ts";
-import { ROOTS_RUN_DIRECTORY } from "./run-directory.ts";
+import { ROOTS_RUN_DIRECTORY, runDirectory } from "./run-directory.ts";
 import { listenersAtPaths, type UnixListener } from "./unix-listeners.ts";
 
 /** A setting that the kernel shows in the machine's first network namespace, and in no other (net_core_table). */
@@ -21,9 +22,12 @@ const SAME_MOMENT_SECONDS = 60;
 /**
  * Before anything of a namespace is changed under a lock.
  * @param doing for the error: "attaching blue"
- * @throws WayoutError `run-not-shared` in a container that has the node's network, but not its /run
+ * @throws WayoutError `run-not-shared` in a container that has the node's network, but not its /run; `run-not-ours`
+ *   where another user may write what we would believe
  */
 export function requireSharedRun(namespace: NetworkNamespace, doing: string): void {
+  const writer = mayWriteBeside(runDirectory());
+  if (writer !== undefined) throw notOurs(doing, writer);
   if (!isNodesNetwork(namespace)) return;
   const why = whatHidesIt(namespace);
   if (why === undefined) return;
@@ -33,6 +37,18 @@ export function requireSharedRun(namespace: NetworkNamespace, doing: string): vo
     doing,
     said: `this process has the node's network but not its ${ROOTS_RUN_DIRECTORY} (${why}), so that its locks would not hold for programs outside`,
     todo: `Mount the node's into the container: ${ROOTS_RUN_DIRECTORY}:${ROOTS_RUN_DIRECTORY} (in Kubernetes a hostPath volume of type DirectoryOrCreate).`,
+  });
+}
+
+/** @param writer who may write there: `user 1000` */
+function notOurs(doing: string, writer: string): WayoutError {
+  const directory = runDirectory();
+  return new WayoutError({
+    code: "run-not-ours",
+    kind: "machine",
+    doing,
+    said: `${writer} may write to ${directory}, so that what lies there may be of anybody's making`,
+    todo: `Look at what lies in it; then remove it, or take it back: ${command`chown -R 0:0 ${directory}`}; ${command`chmod go-w ${directory}`}`,
   });
 }
 

@@ -43,7 +43,7 @@ class NatLock implements Disposable {
 /**
  * Keeps every other wayout from changing the NAT of this namespace.
  * @param doing for the error: "writing the NAT rules of policy"
- * @throws WayoutError `busy`, `run-not-shared`, `no-privilege`
+ * @throws WayoutError `busy`, `run-not-shared`, `run-not-ours`, `no-privilege`
  */
 export function takeNatLock(namespace: NetworkNamespace, doing: string, timeoutMs = TIMEOUT_MS): Disposable {
   return natLock(namespace, { doing, timeoutMs }, false);
@@ -76,7 +76,7 @@ export function withNatLockToRemove<T>(namespace: NetworkNamespace, doing: strin
 
 /**
  * The same for commands: who came first is served first, and a signal ends the wait.
- * @throws WayoutError `busy`, `interrupted`, `run-not-shared`, `no-privilege`
+ * @throws WayoutError `busy`, `interrupted`, `run-not-shared`, `run-not-ours`, `no-privilege`
  */
 export async function inNatQueue<T>(
   namespace: NetworkNamespace,

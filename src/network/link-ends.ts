@@ -13,6 +13,7 @@ import {
   deleteBridgeVlansRequest,
   setBridgePortRequest,
   setLinkRequest,
+  type LinkReference,
 } from "../linux/route/link-requests.ts";
 import { deleteNeighbourRequest } from "../linux/route/neighbour.ts";
 import { prependRouteRequest, replaceRouteRequest, type RouteSpec } from "../linux/route/route.ts";
@@ -50,16 +51,7 @@ export function raiseLoopback({ pod, namespace, intent, addresses, undo }: Work)
 
 /** The node's end: its port settings, up. By name: its index need not be known. */
 export function settleHostEnd({ node, intent, addresses, hostName }: Work): void {
-  const requests: AnyRequest[] = [];
-  if (intent.bridge === undefined || (intent.hairpin === undefined && intent.isolated === undefined)) {
-    requests.push(setLinkRequest(hostName, { up: true }));
-  } else {
-    const port = {
-      ...(intent.hairpin === undefined ? {} : { hairpin: intent.hairpin }),
-      ...(intent.isolated === undefined ? {} : { isolated: intent.isolated }),
-    };
-    requests.push(setBridgePortRequest(hostName, port, true));
-  }
+  const requests = [portRequest(hostName, intent.bridge === undefined ? {} : intent)];
   const strict = requests.length;
   // An earlier pod's MAC under the same address would send the first packets to nobody.
   if (intent.bridge !== undefined) {
@@ -103,6 +95,27 @@ export function settleVlans({ node, intent }: Work, host: LinkState): void {
   if (requests.length > 0) node.batch(requests);
 }
 
+type PortIntent = Pick<PodLinkIntent, "hairpin" | "isolated" | "vlans" | "dropDefaultVlan">;
+
+/** Makes a host end that is there a port of a bridge, with all its settings. @param port its index */
+export function joinRequests(port: number, intent: PortIntent, bridge: LinkState): AnyRequest[] {
+  return [
+    setLinkRequest(port, { master: bridge.index }),
+    portRequest(port, intent),
+    ...vlanRequests(port, intent),
+  ];
+}
+
+/** Up, with its settings as a port of the bridge that it is in. */
+function portRequest(port: LinkReference, { hairpin, isolated }: PortIntent): AnyRequest {
+  if (hairpin === undefined && isolated === undefined) return setLinkRequest(port, { up: true });
+  const settings = {
+    ...(hairpin === undefined ? {} : { hairpin }),
+    ...(isolated === undefined ? {} : { isolated }),
+  };
+  return setBridgePortRequest(port, settings, true);
+}
+
 /** What the port leaves comes first: it may be one of those that it is put in, otherwise than the bridge did. */
 export function vlanRequests(
   port: number,
@@ -119,15 +132,20 @@ export function vlanRequests(
 
 /** Unless it is wanted, the pod shall not wait a second for each of its IPv6 addresses, the link-local one included. */
 function settleSysctls({ namespace, intent, addresses }: Work, end: LinkState): void {
-  if (end.ipv6 === undefined || !hasIpv6(addresses)) return;
+  if (end.ipv6 === undefined) return;
   const nameOf = (setting: string): string => `net.ipv6.conf.${end.name}.${setting}`;
   // An address cannot be added where IPv6 is switched off, as some runtimes do by default.
-  if (end.ipv6.disable_ipv6 === 1) writeSysctl(namespace, nameOf("disable_ipv6"), "0");
+  const wantsIpv6 = hasIpv6(addresses);
+  if (end.ipv6.disable_ipv6 === 1) {
+    if (!wantsIpv6) return;
+    writeSysctl(namespace, nameOf("disable_ipv6"), "0");
+  }
   const prefer = (setting: keyof Ipv6State, value: number): void => {
     if (end.ipv6?.[setting] !== value) preferSysctl(namespace, nameOf(setting), String(value));
   };
   if (intent.duplicateAddressDetection !== true) prefer("accept_dad", 0);
   else if (end.ipv6.accept_dad === 0) prefer("accept_dad", 1);
+  if (!wantsIpv6) return;
   prefer("ndisc_notify", 1);
   // A pod that sets its interface down and up again has its addresses still, as it has with IPv4.
   prefer("keep_addr_on_down", 1);

@@ -1,9 +1,11 @@
 /** What keeps the network namespaces of this machine alive, as far as it can be seen from here: processes and names. */
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readdirSync, readlinkSync } from "node:fs";
 import { namespaceInode, NetworkNamespace, OWN_NAMESPACE } from "../kernel/namespace.ts";
 import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
-import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
+import { MOST_MOUNTS_BYTES } from "../kernel/mounts.ts";
+import { readRegular } from "../kernel/file.ts";
+import { givenUpBecause, podRoute } from "./pod-socket.ts";
 
 /** A namespace that a process holds. */
 interface Held {
@@ -17,6 +19,8 @@ export class NamespaceHolders implements Disposable {
   readonly #held: readonly Held[];
   #byId: Map<number, string> | undefined;
   #byAddress: Map<string, string> | undefined;
+  /** Who holds a namespace with more addresses than are read: any may be among them. */
+  #mayHaveAny: string | undefined;
 
   constructor(private readonly node: LinkRtnetlink) {
     this.#held = heldNamespaces();
@@ -38,11 +42,21 @@ export class NamespaceHolders implements Disposable {
   ofAddress(address: string): string | undefined {
     this.#byAddress ??= new Map(
       this.#held.flatMap(({ namespace, holder }) => {
-        using route = Rtnetlink.open(namespace);
-        return route.addresses().map((own) => [own.address, holder] as const);
+        return this.#addressesIn(namespace, holder).map((own) => [own, holder] as const);
       }),
     );
-    return this.#byAddress.get(address);
+    return this.#byAddress.get(address) ?? this.#mayHaveAny;
+  }
+
+  #addressesIn(namespace: NetworkNamespace, holder: string): string[] {
+    using route = podRoute(namespace);
+    try {
+      return route.addresses().map(({ address }) => address);
+    } catch (error) {
+      if (givenUpBecause(error) === undefined) throw error;
+      this.#mayHaveAny ??= `${holder}, whose addresses are too many to be read`;
+      return [];
+    }
   }
 
   [Symbol.dispose](): void {
@@ -86,8 +100,8 @@ function mountNamespace(pid: string): string | undefined {
 /** Where network namespaces are mounted in a process's view (proc_pid_mountinfo(5)). */
 function namespaceMounts(pid: string): string[] {
   try {
-    const lines = readFileSync(`/proc/${pid}/mountinfo`, "utf8").split("\n");
-    return lines.flatMap((line) => {
+    const { text } = readRegular(`/proc/${pid}/mountinfo`, MOST_MOUNTS_BYTES);
+    return text.split("\n").flatMap((line) => {
       const [, , , root = "", point = ""] = line.split(" ");
       return root.startsWith("net:[") ? [point.replaceAll("\\040", " ")] : [];
     });

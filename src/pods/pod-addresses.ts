@@ -1,7 +1,7 @@
 /** Who has which address, asked in the namespaces themselves. */
 import { addressOf, canonicalIp } from "../address/ip.ts";
 import { namespaceInode, NetworkNamespace, OWN_NAMESPACE } from "../kernel/namespace.ts";
-import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { podRoute } from "./pod-socket.ts";
 import type { Pod, PodAttachment } from "./pod.ts";
 
 /** A pod's addresses now, asked in its namespace: global ones, without prefix. Empty when it cannot be entered. */
@@ -32,7 +32,7 @@ export function namespaceOf({
 function addressesAt(path: string): string[] | undefined {
   try {
     using namespace = NetworkNamespace.open(path);
-    using route = Rtnetlink.open(namespace);
+    using route = podRoute(namespace);
     return route
       .addresses()
       .filter((address) => address.scope === "global")

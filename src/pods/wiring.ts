@@ -6,6 +6,7 @@ import type { Link } from "../linux/route/link.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { listPods } from "./inventory.ts";
 import type { Pod } from "./pod.ts";
+import { podRoute } from "./pod-socket.ts";
 import { present } from "../present.ts";
 import { isDefaultCidr } from "../address/ip.ts";
 
@@ -29,7 +30,7 @@ export function wiringOf(
   interfaceName: string,
   candidates: readonly NetworkNamespace[],
 ): { readonly wiring: PodWiring; readonly node: NetworkNamespace } | undefined {
-  using inside = Rtnetlink.open(pod);
+  using inside = podRoute(pod);
   const podLink = inside.link(interfaceName);
   if (podLink === undefined) return undefined;
   const node = nodeOf(inside, podLink, candidates);
@@ -88,7 +89,7 @@ export function openNodeOf(pod: Pod, namespace: NetworkNamespace, interfaceName?
 
 /** Names of interfaces: those that the runtime made, those with a default route, then the others. */
 function waysOutOf(pod: Pod, namespace: NetworkNamespace): string[] {
-  using inside = Rtnetlink.open(namespace);
+  using inside = podRoute(namespace);
   const links = inside.links({ statistics: false }).filter((link) => link.layer !== "loopback");
   const defaults = inside
     .routes()

@@ -1,6 +1,5 @@
 /** Files that decide about a pod's way out: its resolv.conf, who listens for DNS in it, the node's sysctl.d. */
 import { isAbsence } from "../error.ts";
-import { readFileSync } from "node:fs";
 import { ipText } from "../address/ip.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { Pod } from "../pods/pod.ts";
@@ -14,6 +13,7 @@ import {
 import { LINK_MANAGER_MARKS } from "../naming/link-managers.ts";
 import { parseResolvConf, type ResolvConf } from "../linux/resolv-conf.ts";
 import { namedFile, readPodFile } from "../pods/pod-file.ts";
+import { readPodTable } from "../pods/pod-socket.ts";
 import type { Gaps } from "./namespace.ts";
 import type { ConfigFile } from "./snapshot.ts";
 
@@ -38,18 +38,9 @@ function wholeText({ text, whole }: PartOfFile): string {
   return text;
 }
 
-/** Local addresses of the UDP sockets on port 53 in a namespace. */
+/** Local addresses of the UDP sockets on port 53 in a namespace. @throws SystemError EFBIG when it has too many to be read */
 export function readDnsListeners(namespace: NetworkNamespace): string[] {
-  return namespace.run(() =>
-    ["udp", "udp6"].flatMap((file) => {
-      try {
-        return parseListeners(readFileSync(`/proc/thread-self/net/${file}`, "utf8"));
-      } catch (error) {
-        if (isAbsence(error)) return [];
-        throw error;
-      }
-    }),
-  );
+  return namespace.run(() => ["udp", "udp6"].flatMap((file) => parseListeners(readPodTable(file))));
 }
 
 /** Lines of /proc/net/udp: the local address is hexadecimal, each 32-bit word in host order, then the port. */

@@ -32,6 +32,8 @@ export interface PodSide {
   readonly link?: Link;
   /** The next hop: a gateway, or the destination itself on the same network. */
   readonly nextHop?: string;
+  /** Lists that were given up: they are empty, or have only what the packet's own interface has. */
+  readonly unread?: readonly NotObserved[];
 }
 
 export interface NodeSide {

@@ -2,11 +2,12 @@
 import { addressOf, type IpFamily, prefixFamily } from "../address/ip.ts";
 import { isRefusal, WayoutError } from "../error.ts";
 import { NetworkNamespace } from "../kernel/namespace.ts";
-import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { networkOwner } from "../naming/names.ts";
 import { driftsOf } from "../nat/installed.ts";
 import type { CachedAttachment } from "../pods/cni-cache.ts";
 import { namespaceOf } from "../pods/pod-addresses.ts";
+import { podRoute } from "../pods/pod-socket.ts";
 import { readNatListing } from "../rules/read-listing.ts";
 import { defaultRoutes, linkProblems, type ExpectedLink } from "./expected.ts";
 import { exitsOf } from "./outside.ts";
@@ -56,7 +57,7 @@ export function cniProblems(facts: NodeFacts, cached: CachedAttachment): Problem
     return isRefusal(error) ? undefined : [gone()];
   }
   using namespace = pod;
-  using inside = Rtnetlink.open(namespace);
+  using inside = podRoute(namespace);
   const { node } = facts;
   const bridge = bridgeName(node, cached);
   return [

@@ -7,6 +7,7 @@ import { parseCidr } from "../address/cidr.ts";
 import { addressOf, ipBits, ipFamily, DEFAULT_CIDR } from "../address/ip.ts";
 import type { LinkRtnetlink } from "../kernel/route/link-rtnetlink.ts";
 import type { Rtnetlink } from "../kernel/route/rtnetlink.ts";
+import { givenUpBecause } from "../pods/pod-socket.ts";
 import type { Address } from "../linux/route/address.ts";
 import type { LinkState } from "../linux/route/link-state.ts";
 import {
@@ -14,6 +15,7 @@ import {
   noBridge,
   noGateway,
   notEnslaved,
+  notPromiscuous,
   problem,
   type NodeProblem,
   type Problem,
@@ -37,8 +39,18 @@ export interface ExpectedLink {
   /** The node's own addresses, with or without prefix, and the interface that has them; absent: the bridge. */
   readonly gateways: readonly string[];
   readonly gatewayInterface?: string;
+  /** The bridge shall take every frame. */
+  readonly promiscuous?: boolean;
+  /** What the node's end shall be as a port of the bridge. */
+  readonly port?: PortSettings;
   /** Whether the addresses are checked with which the port sends; absent where they shall not be. */
   readonly isGuarded?: (port: string, mac: string) => boolean;
+}
+
+/** What is false is not looked at: another program of the network's chain may have set it. */
+export interface PortSettings {
+  readonly hairpin: boolean;
+  readonly isolated: boolean;
 }
 
 /** What is expected of a bridge, whatever is attached to it. */
@@ -46,6 +58,7 @@ export interface ExpectedBridge {
   readonly bridge: string;
   readonly gateways: readonly string[];
   readonly gatewayInterface?: string;
+  readonly promiscuous?: boolean;
 }
 
 export interface ExpectedRoute {
@@ -97,9 +110,22 @@ function podProblems(inside: PodTables, link: LinkState | undefined, expected: E
   }
   if (!link.up && expected.leftDown !== true)
     problems.push(problem("pod-link-down", `${name} is down in the namespace`));
-  problems.push(...addressProblems(inside.addresses({ interface: link.index }), expected));
-  problems.push(...routeProblems(inside, expected));
+  problems.push(
+    ...asFarAsRead("addresses", () => addressProblems(inside.addresses({ interface: link.index }), expected)),
+    ...asFarAsRead("routes", () => routeProblems(inside, expected)),
+  );
   return problems;
+}
+
+/** A pod may fill its namespace with any number of them. */
+function asFarAsRead(what: string, look: () => Problem[]): Problem[] {
+  try {
+    return look();
+  } catch (error) {
+    const why = givenUpBecause(error);
+    if (why === undefined) throw error;
+    return [problem("pod-not-read", `the ${what} in the namespace were not read (${why})`)];
+  }
 }
 
 function addressProblems(there: readonly Address[], expected: ExpectedLink): Problem[] {
@@ -151,11 +177,12 @@ function routeProblems(inside: PodTables, { routes }: ExpectedLink): Problem[] {
 export function bridgeProblems(
   node: LinkRtnetlink,
   link: LinkState | undefined,
-  { bridge, gateways, gatewayInterface = bridge }: ExpectedBridge,
+  { bridge, gateways, gatewayInterface = bridge, promiscuous = false }: ExpectedBridge,
 ): NodeProblem[] {
   const object = `bridge ${bridge}`;
   if (link?.kind !== "bridge") return [{ object, problem: noBridge(bridge, link) }];
   const problems: NodeProblem[] = link.up ? [] : [{ object, problem: bridgeDown(bridge) }];
+  if (promiscuous && !isPromiscuous(link)) problems.push({ object, problem: notPromiscuous(bridge) });
   if (gateways.length === 0) return problems;
   const holder = gatewayInterface === bridge ? link : node.linkState(gatewayInterface);
   const there = holder === undefined ? [] : node.addresses({ interface: holder.index });
@@ -167,12 +194,28 @@ export function bridgeProblems(
   return problems;
 }
 
+export function isPromiscuous({ flags }: LinkState): boolean {
+  return flags.includes("PROMISC");
+}
+
+function portProblems({ name, port }: LinkState, wanted: PortSettings): Problem[] {
+  const settings = [
+    ["hairpin", "hairpinMode"],
+    ["isolated", "portIsolation"],
+  ] as const;
+  return settings
+    .filter(([setting]) => wanted[setting] && port?.[setting] !== true)
+    .map(([setting, key]) =>
+      problem("host-link-settings", `the port ${name} is not ${setting}, as ${key} wants it`),
+    );
+}
+
 /** The node's end by its name; where another plugin named it, it is the peer of the pod's interface. */
 function hostProblems(
   node: LinkRtnetlink,
   own: LinkState | undefined,
   bridge: LinkState | undefined,
-  { hostInterface: name, isGuarded }: ExpectedLink,
+  { hostInterface: name, isGuarded, port }: ExpectedLink,
 ): Problem[] {
   if (name === undefined) return [];
   const host = node.linkState(name) ?? (own?.link === undefined ? undefined : node.linkState(own.link));
@@ -181,6 +224,7 @@ function hostProblems(
   if (!host.up) problems.push(problem("host-link-down", `${host.name} is down`));
   if (bridge !== undefined && host.master !== bridge.index)
     problems.push(notEnslaved(host.name, bridge.name));
+  else if (port !== undefined) problems.push(...portProblems(host, port));
   if (isGuarded !== undefined && own !== undefined && !isGuarded(host.name, own.mac)) {
     const said = `the sender addresses on ${host.name} are not checked (macspoofchk)`;
     problems.push(problem("senders-unchecked", said));

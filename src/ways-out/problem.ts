@@ -32,6 +32,10 @@ export type ProblemCode =
   | "bridge-missing"
   /** An interface of another kind has the bridge's name. */
   | "not-a-bridge"
+  /** The bridge's host does not take every frame, though promiscMode wants it. */
+  | "bridge-not-promiscuous"
+  /** The port has not the settings that the network gives it (hairpinMode, portIsolation). */
+  | "host-link-settings"
   /** Nobody checks any more as whom the pod sends (macspoofchk). */
   | "senders-unchecked"
   /** A run that made it or took it away was killed. */
@@ -39,7 +43,9 @@ export type ProblemCode =
   /** An address of the pod stands in host-local's files as another's, or as nobody's. */
   | "reservation-lost"
   /** Our rules are there, but not as they should be. */
-  | "nat-drift";
+  | "nat-drift"
+  /** The namespace holds more than is read of one: nothing is proven of it, good or bad. */
+  | "pod-not-read";
 
 export interface Problem {
   readonly code: ProblemCode;
@@ -78,6 +84,13 @@ export function noBridge(name: string, link: LinkState | undefined): Problem {
 /** @param holder the interface that should have the address */
 export function noGateway(holder: string, address: string): Problem {
   return problem("bridge-address-missing", `${holder} lacks the gateway address ${address}`);
+}
+
+export function notPromiscuous(bridge: string): Problem {
+  return problem(
+    "bridge-not-promiscuous",
+    `the bridge ${bridge} is not promiscuous, as promiscMode wants it`,
+  );
 }
 
 export function notEnslaved(port: string, bridge: string): Problem {

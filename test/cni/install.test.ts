@@ -1,6 +1,7 @@
 /** `wayout cni install`, `uninstall` and `gc`, by the built program. */
 import { expect } from "bun:test";
 import {
+  chmodSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -155,6 +156,12 @@ withPrograms(
       expect(readdirSync(place.conf)).toEqual([]);
       place.wayout(node, "uninstall");
       expect(readdirSync(place.bin).sort()).toEqual(["loopback", "portmap"]);
+      // Another program's, that no runtime can execute: it is left, and told.
+      rmSync(join(place.bin, "portmap"));
+      writeFileSync(join(place.bin, "loopback"), "half a program", { mode: 0o644 });
+      chmodSync(join(place.bin, "loopback"), 0o644);
+      const told = place.wayout(node, "install", "--subnet", "10.42.0.0/24");
+      expect(told.stdout).toContain(`${join(place.bin, "loopback")} cannot be executed`);
     });
   },
 );

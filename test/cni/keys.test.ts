@@ -98,9 +98,39 @@ describe("the bridge and its gateway", () => {
     const flags = (): readonly string[] => links(node).find(({ ifname }) => ifname === "cni0")!.flags;
     must(call(node, "ADD", bridgeNetwork(), freshPod()));
     expect(flags()).not.toContain("PROMISC");
-    must(call(node, "ADD", bridgeNetwork({ promiscMode: true, ipam: {} }), freshPod("two")));
+    const conf = bridgeNetwork({ promiscMode: true, ipam: {} });
+    const two = freshPod("two");
+    const prevResult = must(call(node, "ADD", conf, two));
+    expect(flags()).toContain("PROMISC");
+    must(call(node, "CHECK", { ...conf, prevResult }, two));
+    ask(node, ["ip", "link", "set", "cni0", "promisc", "off"]);
+    expect(call(node, "CHECK", { ...conf, prevResult }, two).json?.details).toStartWith(
+      "problems=bridge-not-promiscuous;",
+    );
+    must(call(node, "STATUS", conf));
     expect(flags()).toContain("PROMISC");
   });
+
+  withPrograms(
+    "a port of a bridge that was deleted gets its settings back with the bridge; CHECK misses them",
+    () => {
+      const node = freshNamespace("node");
+      const pod = freshPod();
+      const conf = bridgeNetwork({ hairpinMode: true, portIsolation: true });
+      const prevResult = must(call(node, "ADD", conf, pod));
+      const port = prevResult.interfaces![1]!.name;
+      const check = () => call(node, "CHECK", { ...conf, prevResult }, pod);
+      for (const key of ["hairpin", "isolated"]) {
+        ask(node, ["bridge", "link", "set", "dev", port, key, "off"]);
+        expect(check().json?.details).toStartWith("problems=host-link-settings;");
+        ask(node, ["bridge", "link", "set", "dev", port, key, "on"]);
+        must(check());
+      }
+      ask(node, ["ip", "link", "delete", "cni0"]);
+      must(call(node, "STATUS", conf));
+      must(check());
+    },
+  );
 });
 
 describe("the pod's interface", () => {
@@ -167,6 +197,21 @@ describe("the pod's interface", () => {
     // Nobody asked, and so two have it.
     must(call(node, "ADD", bridgeNetwork({ ipam }), freshPod("careless")));
   });
+
+  withPrograms(
+    "enabledad decides about a pod without an IPv6 address of its own, too: its link has one",
+    () => {
+      const node = freshNamespace("node");
+      for (const [enabledad, value] of [
+        [false, "0"],
+        [true, "1"],
+      ] as const) {
+        const pod = freshPod(value);
+        must(call(node, "ADD", bridgeNetwork({ enabledad }), pod));
+        expect(sysctl(pod.namespace, "net.ipv6.conf.eth0.accept_dad")).toBe(value);
+      }
+    },
+  );
 
   withPrograms("disableContainerInterface: there, on the bridge, and down", () => {
     const node = freshNamespace("node");

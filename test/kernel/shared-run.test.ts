@@ -197,6 +197,32 @@ describe("a pod with hostNetwork", () => {
   });
 });
 
+describe("a directory in which another user may write", () => {
+  const states = [
+    ["chown 1000 /run/wayout", "user 1000 may write to /run/wayout"],
+    ["chmod 1777 /run/wayout", "every user may write to /run/wayout"],
+  ] as const;
+  const { agent, "cni gc": gc, attach, "forwarding enable": forwarding } = DOORS;
+  for (const [spoil, said] of states) {
+    inNamespaces(`refused, and told how it is taken back: ${spoil}`, () => {
+      for (const command of [attach!, APPLY, forwarding!, agent!, gc!]) {
+        const script = `mount -t tmpfs -o mode=755 own /run && mkdir /run/wayout && ${spoil} && ${command}`;
+        const { exitCode, stderr } = run(freshNamespace("node"), [
+          "unshare",
+          "--mount",
+          "--propagation",
+          "private",
+          "sh",
+          "-c",
+          script,
+        ]);
+        expect([command, exitCode, stderr]).toEqual([command, 3, expect.stringContaining(said)]);
+        expect(stderr).toContain("chown -R 0:0 /run/wayout");
+      }
+    });
+  }
+});
+
 describe("installing from a pod with hostNetwork", () => {
   const directories = "--bin-dir /mnt/cni/bin --conf-dir /mnt/cni/net.d";
   const install = `${pluginProgram()} cni install --subnet 10.213.0.0/24 ${directories}`;

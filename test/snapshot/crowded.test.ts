@@ -1,6 +1,9 @@
 /** A pod may put any number of things into its own namespace: they are not all read, and that is said. */
 import { expect } from "bun:test";
 import type { NetworkNamespace } from "../../src/kernel/namespace.ts";
+import { Rtnetlink } from "../../src/kernel/route/rtnetlink.ts";
+import { podRoute } from "../../src/pods/pod-socket.ts";
+import { linkProblems } from "../../src/ways-out/expected.ts";
 import { diagnose } from "../../src/doctor/diagnose.ts";
 import { healthyWorld, snapshotOf, PLAN } from "../doctor/world.ts";
 import { ask, testWith } from "../support/witness.ts";
@@ -50,6 +53,20 @@ const CROWDS: readonly { readonly what: string; readonly fill: (pod: NetworkName
   },
 ];
 
+/** Nor is its way out called broken or whole where what was promised may be among them. */
+function expectUnproven({ node, blue }: ReturnType<typeof healthyWorld>): void {
+  using outside = Rtnetlink.open(node);
+  using inside = podRoute(blue);
+  const routes = [{ destination: "0.0.0.0/0" }];
+  const found = linkProblems(outside, inside, {
+    interface: PLAN.podInterface,
+    addresses: [],
+    routes,
+    gateways: [],
+  });
+  expect(found.map(({ code }) => code)).toEqual(["pod-not-read"]);
+}
+
 for (const { what, fill } of CROWDS) {
   testWith(["root", "ip", "nft", "iptables-legacy"])(
     `too much: ${what}`,
@@ -61,6 +78,7 @@ for (const { what, fill } of CROWDS) {
       expect(snapshot.missing.map((one) => [one.where, one.what])).toEqual([[blue!.name, what]]);
       expect(snapshot.missing[0]!.why).toContain("which was given up");
       expect(blue!.state!.rules.length).toBeGreaterThan(0);
+      if (what === "routes") expectUnproven(world);
       const { blind, findings } = diagnose(snapshot, blue!, WEB);
       expect([blind, findings]).toEqual([true, []]);
     },

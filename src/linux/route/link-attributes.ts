@@ -252,7 +252,7 @@ const stateInfo = new AttributeSet(
       bridge: bridgeAttributes.only("vlanFiltering", "defaultVlan"),
     }),
     port: tagged("IFLA_INFO_SLAVE_KIND", 4, "IFLA_INFO_SLAVE_DATA", 5, {
-      bridge: bridgePortAttributes.only("state"),
+      bridge: bridgePortAttributes.only("state", "hairpin", "isolated"),
     }),
   }),
   "passes over",

@@ -3,7 +3,7 @@ import type { MessageOf } from "../netlink/message.ts";
 import { portStates, type BridgeDetails, type BridgePort } from "./bridge.ts";
 import { flagNames } from "./constants.ts";
 import type { Ipv4State, Ipv6State } from "./interface-settings.ts";
-import type { bridgeAttributes, RTM_NEWLINK_STATE } from "./link-attributes.ts";
+import type { bridgeAttributes, bridgePortAttributes, RTM_NEWLINK_STATE } from "./link-attributes.ts";
 import type { AttributesOf } from "../netlink/attributes.ts";
 import { LINK_FLAGS, operationalStates } from "./link-names.ts";
 import type { Link } from "./link.ts";
@@ -27,7 +27,7 @@ export type LinkState = Pick<
   readonly ipv4?: Ipv4State;
   readonly ipv6?: Ipv6State;
   readonly bridge?: Pick<BridgeDetails, "vlanFiltering" | "defaultVlan">;
-  readonly port?: Pick<BridgePort, "state">;
+  readonly port?: Pick<BridgePort, "state" | "hairpin" | "isolated">;
 };
 
 /** Reads RTM_NEWLINK as far as LinkState goes. */
@@ -49,9 +49,15 @@ export function linkStateOf({ header, attributes: a }: MessageOf<typeof RTM_NEWL
     ipv4: a.afSpec?.inet?.settings,
     ipv6: a.afSpec?.inet6?.settings,
     bridge: info?.kind === "bridge" ? bridgeStateOf(info.data) : undefined,
-    port: port?.kind === "bridge" ? { state: portStates.nameOf(port.data.state ?? 0) } : undefined,
+    port: port?.kind === "bridge" ? portStateOf(port.data) : undefined,
   });
 }
+
+function portStateOf({ state, hairpin, isolated }: PortData): LinkState["port"] {
+  return { state: portStates.nameOf(state ?? 0), hairpin: hairpin === 1, isolated: isolated === 1 };
+}
+
+type PortData = Pick<AttributesOf<typeof bridgePortAttributes>, "state" | "hairpin" | "isolated">;
 
 function bridgeStateOf({ vlanFiltering, defaultVlan }: BridgeData): LinkState["bridge"] {
   const filters = vlanFiltering === 1;

@@ -49,7 +49,7 @@ export function analyse(evidence: TraceEvidence, destination: TraceReport["desti
           : Math.round(deliveredUs - startUs),
     }),
     notes: notesOf(of),
-    missing: evidence.missing,
+    missing: [...(evidence.survey.pod.unread ?? []), ...evidence.missing],
   };
 }
 

@@ -23,6 +23,14 @@ export function stoppedInPod(of: Case): StopReason {
   const { pod } = of.evidence.survey;
   const { link } = pod;
   const state = of.evidence.exchange?.state;
+  if (link === undefined && pod.unread !== undefined) {
+    return {
+      step: 1,
+      code: "pod-cannot-send",
+      reason: `nothing was seen leaving, and by which interface it would is not known: there are more ${pod.unread.map(({ what }) => what).join(" and ")} than are read`,
+      owner: "the pod",
+    };
+  }
   if (link === undefined) {
     return { step: 1, code: "pod-interface-missing", reason: "the pod has no interface besides loopback" };
   }
@@ -147,7 +155,8 @@ function noRouteInPod(of: Case, code: string, said: string): StopReason {
     (address) =>
       address.family === family && address.interface === pod.link?.index && address.scope === "global",
   );
-  if (!hasAddress) {
+  // Of what was not read nobody knows whether it is missing.
+  if (!hasAddress && pod.unread === undefined) {
     return {
       step: 1,
       code: "pod-no-address",

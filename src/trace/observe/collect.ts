@@ -34,9 +34,9 @@ import {
 } from "../judge/progress.ts";
 import { portsOfFailure } from "./local-ports.ts";
 import { RuleTrace } from "./rule-trace.ts";
-import { surveyTranslated } from "./survey.ts";
+import { Lists, surveyTranslated } from "./survey.ts";
 import { neighbourFilter, portsFilter, tapFilter } from "./tap-filter.ts";
-import { podSocket } from "../../pods/pod-socket.ts";
+import { podRoute, podSocket } from "../../pods/pod-socket.ts";
 import { present } from "../../present.ts";
 
 export interface CollectOptions {
@@ -241,7 +241,9 @@ class Instruments implements Disposable {
     const flowEvents = this.#flowWatch?.events(this.flow) ?? [];
     const outside = this.#isInbound ? undefined : outsideEnds(entry ?? flowEvents[0]?.entry);
     const flow: FlowEnds = { ...this.flow, ...present({ outside }) };
-    const ports = portsOfFailure(pod, flow, exchange);
+    const lists = new Lists();
+    const [ports] = lists.read("sockets", () => [portsOfFailure(pod, flow, exchange)]) ?? [];
+    const neighbours = lists.read("neighbours", () => neighboursOfPod(pod)) ?? [];
     const ruleEvents = {
       pod: this.#ruleTraces.pod?.events() ?? [],
       node: this.#ruleTraces.node?.events() ?? [],
@@ -278,8 +280,8 @@ class Instruments implements Disposable {
       },
       legacyGrowth: node === undefined ? [] : legacyGrowth(this.#legacyBefore, this.#legacy(node)),
       localPorts: ports,
-      neighbours: { pod: neighboursOf(pod), node: node === undefined ? [] : neighboursOf(node) },
-      missing: this.#missing,
+      neighbours: { pod: neighbours, node: node === undefined ? [] : neighboursOf(node) },
+      missing: [...this.#missing, ...lists.unread],
     });
   }
 
@@ -384,6 +386,11 @@ class Instruments implements Disposable {
       return undefined;
     }
   }
+}
+
+function neighboursOfPod(pod: NetworkNamespace) {
+  using route = podRoute(pod);
+  return route.neighbours();
 }
 
 function neighboursOf(namespace: NetworkNamespace) {

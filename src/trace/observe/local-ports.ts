@@ -1,7 +1,7 @@
 /** The pod's own local ports: how many there are, and how many its sockets hold. */
-import { readFileSync } from "node:fs";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import { parsePortRanges } from "../../linux/ip-protocol.ts";
+import { readPodTable } from "../../pods/pod-socket.ts";
 import { readSysctl } from "../../kernel/sysctl.ts";
 import type { FlowPattern, LocalPorts } from "../evidence.ts";
 import type { Exchange } from "./exchange.ts";
@@ -42,15 +42,9 @@ function withheldOf(reserved: string, low: number, high: number): number {
     .reduce((sum, count) => sum + Math.max(0, count), 0);
 }
 
-/** Local and remote port of each socket, by /proc/net/tcp and its like: `0100007F:1F90 00000000:0000`. */
+/** @throws SystemError EFBIG. Local and remote port of each socket, by /proc/net/tcp and its like: `0100007F:1F90 00000000:0000`. */
 function socketPorts(namespace: NetworkNamespace, file: string): [number, number][] {
-  let text: string;
-  try {
-    text = namespace.run(() => readFileSync(`/proc/thread-self/net/${file}`, "latin1"));
-  } catch {
-    // A kernel without IPv6 has no such file.
-    return [];
-  }
+  const text = namespace.run(() => readPodTable(file));
   return [...text.matchAll(/^\s*\d+: [0-9A-F]+:([0-9A-F]{4}) [0-9A-F]+:([0-9A-F]{4})/gm)].map((line) => [
     Number.parseInt(line[1]!, 16),
     Number.parseInt(line[2]!, 16),

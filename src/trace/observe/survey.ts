@@ -2,6 +2,7 @@
 import { icmpProtocol, IP_PROTOCOL } from "../../linux/ip-protocol.ts";
 import { legacyTableNames } from "../../kernel/iptables-legacy/table-names.ts";
 import { likelyLinkOut } from "../../causes/facts.ts";
+import { LOOPBACK_INDEX } from "../../linux/link-layer.ts";
 import type { IpFamily } from "../../address/ip.ts";
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
 import type { Address } from "../../linux/route/address.ts";
@@ -10,9 +11,10 @@ import type { RouteAnswer } from "../../linux/route/route.ts";
 import { Rtnetlink } from "../../kernel/route/rtnetlink.ts";
 import { readSysctl } from "../../kernel/sysctl.ts";
 import type { Pod } from "../../pods/pod.ts";
+import { givenUpBecause, podRoute } from "../../pods/pod-socket.ts";
 import { wiringOf } from "../../pods/wiring.ts";
 import type { TraceProtocol } from "./destination.ts";
-import type { NodeSide, PodSide } from "../evidence.ts";
+import type { NodeSide, NotObserved, PodSide } from "../evidence.ts";
 import { present } from "../../present.ts";
 
 /** A packet as routing sees it. */
@@ -34,21 +36,50 @@ interface OpenNode {
 
 /** The pod's side: the route it would use, the interface, the next hop. */
 export function surveyPod(pod: Pod, namespace: NetworkNamespace, packet: RoutedPacket): PodSide {
-  using route = Rtnetlink.open(namespace);
-  const links = route.links({ statistics: false });
+  using route = podRoute(namespace);
+  const lists = new Lists();
   const answer = route.routeTo(queryOf(packet));
-  const used = answer.reachable ? links.find((link) => link.index === answer.route.interface) : undefined;
-  const link = used ?? likelyLinkOut(links, pod.attachments[0]?.interface);
+  const index = answer.reachable ? answer.route.interface : undefined;
+  const promised = pod.attachments[0]?.interface;
+  // Those that matter first, each by itself: after a list that was given up there may be no time for more questions.
+  const known = [LOOPBACK_INDEX, index, promised].flatMap((one) =>
+    one === undefined ? [] : (route.link(one, { statistics: false }) ?? []),
+  );
+  const links = lists.read("links", () => route.links({ statistics: false })) ?? known;
+  const link = links.find((one) => one.index === index) ?? likelyLinkOut(links, promised);
+  const addresses =
+    lists.read("addresses", () => route.addresses()) ??
+    lists.read("addresses", () => route.addresses(present({ interface: link?.index }))) ??
+    [];
   return present({
     name: pod.name,
     path: pod.path,
     inode: namespace.inode,
     links,
-    addresses: route.addresses(),
+    addresses,
     route: answer,
     link,
     nextHop: answer.reachable ? (answer.route.gateway ?? packet.destination) : undefined,
+    unread: lists.unread.length > 0 ? lists.unread : undefined,
   });
+}
+
+/** Reads lists of a pod, which may be of any length: one that was given up is told, and the trace goes on without it. */
+export class Lists {
+  readonly unread: NotObserved[] = [];
+
+  /** undefined, with a note, for a list that was given up. */
+  read<T>(what: string, list: () => T[]): T[] | undefined {
+    try {
+      return list();
+    } catch (error) {
+      const why = givenUpBecause(error);
+      if (why === undefined) throw error;
+      const told = { what: `${what} of the pod`, why };
+      if (!this.unread.some((one) => one.what === told.what)) this.unread.push(told);
+      return undefined;
+    }
+  }
 }
 
 /** The node's side: the other end of the veth, the bridge, the kernel's routing answer, the settings that decide. */
