@@ -4,8 +4,6 @@ import { isPrivateAddress } from "../../address/special-purpose.ts";
 import { needsTranslation } from "../../causes/facts.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { command } from "../../text/command.ts";
-import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
-import { isIptablesTable } from "../../linux/nftables/text/ruleset.ts";
 import {
   deleteRuleFix,
   finding,
@@ -15,23 +13,15 @@ import {
   type Found,
   ruleEvidence,
 } from "../check.ts";
-import type { Evidence, Finding, Fix } from "../finding.ts";
-import type { Decision } from "../predict/decision.ts";
+import type { Evidence, Finding } from "../finding.ts";
 import type { Stop } from "../predict/path.ts";
 import { masqueradeAddress } from "../predict/nat.ts";
 import { onLinkPrefix } from "../predict/on-link.ts";
 import type { Candidate } from "../predict/near-miss.ts";
-import {
-  decisionChain,
-  decisionPlace,
-  decisionText,
-  isLegacy,
-  legacyProgram,
-  statelessText,
-} from "../wording.ts";
+import { decisionChain, decisionPlace, decisionText, statelessText } from "../wording.ts";
 import { ownerOfDecision, productOfDecision, ruleOfOwner } from "../whose.ts";
 import { lostMark, nearest, type LostMark } from "./nat-candidates.ts";
-import { natFix } from "./nat-fix.ts";
+import { masqueradeFirst, natFix } from "./nat-fix.ts";
 import { flushedRule, programElsewhere } from "./nat-missing.ts";
 import { dropped } from "./nat-dropped.ts";
 import { ipsecEscaped } from "./ipsec.ts";
@@ -249,34 +239,14 @@ function foreignCure(
   { source, link, prefix, by }: Extract<Stop, { readonly kind: "foreign-source" }>,
 ): Partial<Pick<Found, "fix" | "advice">> {
   const own = command`ip addr add ${hostCidr(source)} dev ${link.name}`;
-  const pod = context.path.sent?.source;
-  if (prefix !== undefined || by === undefined || pod === undefined)
-    return { fix: [context.fix("node", own)] };
+  if (prefix !== undefined || by === undefined) return { fix: [context.fix("node", own)] };
   return {
-    fix: [masqueradeFirst(context, by, pod, link.name)],
+    fix: [masqueradeFirst(context, by, link.name)],
     advice: [
       `or have the network outside route ${source} to this node`,
       ...said("and then give the node the address: ", own),
     ],
   };
-}
-
-function masqueradeFirst(context: CheckContext, by: Decision, pod: string, out: string): Fix | undefined {
-  const { table, base } = by;
-  if (isIptablesTable(table)) {
-    const plain = context.family === 6 ? "ip6tables" : "iptables";
-    const program = isLegacy(table) ? legacyProgram(table) : plain;
-    return context.fix(
-      "node",
-      command`${program} -t ${table.name} -I ${base.name} -s ${pod} -o ${iptablesInterface(out)} -j MASQUERADE`,
-    );
-  }
-  const [ip, name] = [context.family === 4 ? "ip" : "ip6", nftInterface(out)];
-  const where = [nftName(table.name), nftName(base.name)] as const;
-  return context.fix(
-    "node",
-    command`nft insert rule ${table.family} ${where[0]} ${where[1]} ${ip} saddr ${pod} oifname ${name} masquerade`,
-  );
 }
 
 function refused(context: CheckContext): Finding[] {

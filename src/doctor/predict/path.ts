@@ -296,6 +296,8 @@ export interface Prediction {
   /** The node's rule that gave the packet another destination, and which: `203.0.113.55:3128`. */
   readonly redirected?: { readonly by: Decision; readonly to: string };
   readonly outLink?: Link;
+  /** The port of a bridge by which the packet leaves: that of outLink, or of the pods' own where it goes no further. */
+  readonly outPort?: Link;
   readonly gateway?: string;
   /** The node's interface at which the pod's packets arrive: bridge, or veth without a bridge. */
   readonly inLink?: Link;
