@@ -176,6 +176,7 @@ export type Found = Pick<Finding, "text" | "owner" | "consequence"> & {
   readonly fix?: readonly (Fix | undefined)[];
   readonly advice?: readonly string[];
   readonly confidence?: Finding["confidence"];
+  readonly share?: number;
 };
 
 export function finding(code: FindingCode, found: Found): Finding {

@@ -19,6 +19,7 @@ import {
 } from "../causes/catalogue/all.ts";
 import { anywhere, CheckContext, finding, type Check } from "./check.ts";
 import { CHECKS } from "./checks/all.ts";
+import { legsThatFail } from "./checks/legs.ts";
 import { redirectionText } from "./checks/local-end.ts";
 import type { Finding } from "./finding.ts";
 import { tupleText } from "./predict/packet.ts";
@@ -78,7 +79,7 @@ export function diagnose(snapshot: Snapshot, pod: PodState, target: Target): Dia
   const gaps: string[] = snapshot.missing
     .filter((one) => one.where === "node" || one.where === pod.name)
     .map((one) => `${one.what} of ${one.where}: ${one.why}`);
-  const raised = raisedIn(context, gaps);
+  const raised = withCausesOfLegs(context, raisedIn(context, gaps));
   const elsewhere = sentElsewhere(predicted.path);
   const causes = withoutSymptoms(raised).map((found) =>
     withRule(judged(context, found, raisedIn), elsewhere, predicted.path),
@@ -113,6 +114,32 @@ function raisedIn(context: CheckContext, gaps: string[] = []): Finding[] {
   return CHECKS.flatMap((check) => answersOf(context, check, check.run, gaps));
 }
 
+/** A leg fails for a reason of its own, with its own owner and cure: they are told in one. */
+function withCausesOfLegs(context: CheckContext, raised: readonly Finding[]): readonly Finding[] {
+  const { snapshot, pod, target, predicted } = context;
+  const legs = legsThatFail(predicted).filter((one) => !one.passedOver);
+  if (legs.length === 0) return raised;
+  const causes = legs.map((leg) => {
+    const alone = { ...predicted, path: leg.path, legs: [], branches: [], doubts: [], otherwise: [] };
+    const own = new CheckContext(snapshot, pod, target, alone);
+    const found = withoutSymptoms(raisedIn(own)).find((one) => one.stopsTraffic);
+    return found === undefined ? undefined : judged(own, found, raisedIn);
+  });
+  let at = 0;
+  return raised.flatMap((found) => {
+    if (found.code === "leg-fails") return [withCauseOfLeg(found, causes[at++])];
+    return causes.some((cause) => cause?.code === found.code && cause.text === found.text) ? [] : [found];
+  });
+}
+
+function withCauseOfLeg(found: Finding, cause: Finding | undefined): Finding {
+  if (cause === undefined) return found;
+  const evidence = [...found.evidence, ...cause.evidence];
+  if (found.fix.length > 0) return { ...found, evidence };
+  const { owner, fix, advice = [] } = cause;
+  return { ...found, evidence, owner, fix, advice: [...(found.advice ?? []), ...advice] };
+}
+
 function answersOf(
   context: CheckContext,
   { step }: Check,
@@ -130,10 +157,14 @@ function answersOf(
 /** Only of what gets through by the tables: where something stops it, that is the reason. */
 function suspicionsIn(context: CheckContext, gaps: string[]): Finding[] {
   if (context.path.stops.length > 0) return [];
-  const facts = CHECKS.flatMap((check) =>
-    check.suspects === undefined ? [] : answersOf(context, check, check.suspects, gaps),
-  ).map((found) => judged(context, found, () => []));
+  const facts = suspectedIn(context, gaps).map((found) => judged(context, found, suspectedIn));
   return [...withoutSymptoms(facts), ...otherwiseIn(context)];
+}
+
+function suspectedIn(context: CheckContext, gaps: string[] = []): Finding[] {
+  return CHECKS.flatMap((check) =>
+    check.suspects === undefined ? [] : answersOf(context, check, check.suspects, gaps),
+  );
 }
 
 /** More other ends of one path are not judged: each costs as much as the first. */

@@ -2,12 +2,14 @@
  * The way to "the internet" when nobody named a destination: over IPv4 and, where the pod was given one, over IPv6 as
  * well, told as one diagnosis.
  */
-import { familyOf } from "../address/ip.ts";
+import { DEFAULT_CIDR, familyOf } from "../address/ip.ts";
 import type { PodState, Snapshot } from "../snapshot/snapshot.ts";
 import { ANYWHERE } from "./anywhere.ts";
 import { diagnose, type ChecklistLine, type Diagnosis, type StepStatus } from "./diagnose.ts";
 import type { Finding } from "./finding.ts";
 import { hopsOf, isDefaultRoute } from "./predict/fib.ts";
+import { predictPath } from "./predict/predict.ts";
+import { linkRoute, withChanges } from "./remedy/change.ts";
 import { preparedNamespace } from "./predict/walk.ts";
 import { targetText } from "./wording.ts";
 
@@ -19,7 +21,7 @@ export function diagnoseAnywhere(snapshot: Snapshot, pod: PodState): Diagnosis {
   if (has(6) && !has(4) && !lostAddress(first)) return ofEveryLeg(diagnose(snapshot, pod, ANYWHERE[6]));
   // Without an own way out over IPv6 neither the pod, nor its record, nor its node promises one.
   const isGiven6 = has(6) ? hasDefault6(pod.state?.routes) : isPromised6(pod);
-  if (!isGiven6 || !nodeHas6(snapshot)) return first;
+  if (!isGiven6 || !(nodeHas6(snapshot) || lacksOnlyRoute6(snapshot, pod))) return first;
   const second = ofEveryLeg(diagnose(snapshot, pod, ANYWHERE[6]));
   return merged(first, isInternalOnly(second) ? unimportant(second) : second);
 }
@@ -84,16 +86,46 @@ function hasGlobal6({ node }: Snapshot): boolean {
   );
 }
 
+/**
+ * A node that forwards IPv6 and has a global address, set by hand, where its IPv4 goes out: with a default route there the
+ * pod's packets would get through, rules that translate included. Without one of these its IPv6 is for the inside.
+ */
+function lacksOnlyRoute6(snapshot: Snapshot, pod: PodState): boolean {
+  const { node } = snapshot;
+  const { view } = preparedNamespace(node);
+  if (view.sysctl("net.ipv6.conf.all.forwarding") !== 1) return false;
+  const uplinks = uplinksOf(node);
+  const uplink = node.links.find(
+    ({ index, up }) =>
+      up &&
+      uplinks.has(index) &&
+      node.addresses.some(
+        (one) => one.interface === index && one.scope === "global" && /^[23].*:/.test(one.address),
+      ),
+  );
+  if (uplink === undefined) return false;
+  const route = linkRoute(uplink, DEFAULT_CIDR[6]);
+  const changed = withChanges(snapshot, pod, [{ kind: "add-route", place: "node", route }]);
+  if (changed === undefined) return false;
+  const { path } = predictPath(changed.snapshot, changed.pod, ANYWHERE[6]);
+  return path.stops.length === 0 && path.end === "outside";
+}
+
 /** A node that forwards IPv6, and whose way out has it switched off: with the switch its addresses and routes went. */
 function isSwitchedOff6({ node }: Snapshot): boolean {
   const { view } = preparedNamespace(node);
   if (view.sysctl("net.ipv6.conf.all.forwarding") !== 1) return false;
-  const uplinks = new Set(
+  const uplinks = uplinksOf(node);
+  return node.links.some(({ index, name }) => uplinks.has(index) && view.conf(6, name, "disable_ipv6") === 1);
+}
+
+/** Links by which its IPv4 default routes lead. */
+function uplinksOf(node: Snapshot["node"]): ReadonlySet<number | undefined> {
+  return new Set(
     node.routes
       .filter((one) => one.family === 4 && one.type === "unicast" && isDefaultRoute(one))
       .flatMap((route) => hopsOf(route).map((hop) => hop.interface)),
   );
-  return node.links.some(({ index, name }) => uplinks.has(index) && view.conf(6, name, "disable_ipv6") === 1);
 }
 
 /** A unique local source that no rule was ever meant to translate: its IPv6 is for the inside. */

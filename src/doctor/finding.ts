@@ -42,4 +42,6 @@ export interface Finding {
   /** What else helps and is no command. */
   readonly advice?: readonly string[];
   readonly confidence: Confidence;
+  /** Which part of all flows it stops, 0 to 1, where that is for the kernel to choose; absent: all that were asked about. */
+  readonly share?: number;
 }

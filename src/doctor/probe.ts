@@ -90,7 +90,7 @@ function answered(diagnosis: Diagnosis, probe: Answered): Diagnosis {
   const known = diagnosis.healthy && diagnosis.certain;
   const findings = diagnosis.findings.flatMap((one) => {
     if (one.code === "filter-unknown") return [];
-    return one.stopsTraffic && !OF_OLD_FLOWS.has(one.code)
+    return one.stopsTraffic && !OF_OLD_FLOWS.has(one.code) && one.share === undefined
       ? [{ ...one, stopsTraffic: false, severity: "warning" as const, confidence: "possible" as const }]
       : [one];
   });
@@ -105,7 +105,9 @@ function answered(diagnosis: Diagnosis, probe: Answered): Diagnosis {
   const answer =
     stuck === undefined
       ? answerOf(diagnosis, probe, address, known)
-      : `a new flow of ${diagnosis.pod} to ${address} gets through (a real packet: ${probe.said}), and one that is tracked already does not: ${stuck.text}`;
+      : stuck.share !== undefined
+        ? `${diagnosis.pod} reaches ${address} with some connections (a real packet: ${probe.said}) and not with others: ${stuck.text}`
+        : `a new flow of ${diagnosis.pod} to ${address} gets through (a real packet: ${probe.said}), and one that is tracked already does not: ${stuck.text}`;
   return {
     ...diagnosis,
     healthy: stuck === undefined,
@@ -282,6 +284,8 @@ function wentTo({ said, evidence }: SeenStop, target: string): string | undefine
 /** What is suspected of the pod's own link explains that its gateway is silent; all of it that no answer came. */
 function couldExplain({ code }: Finding, probe: SeenStop): boolean {
   if (UNANSWERED.has(probe.code)) return true;
+  // By the link that it should have left by it would have been translated.
+  if (probe.code === "nat-missing") return code === "rule-captures";
   return probe.code === "pod-gateway-unresolved" && catalogueEntry(code).step === "bridge";
 }
 
@@ -349,10 +353,18 @@ function findingOf(diagnosis: Diagnosis, probe: SeenStop, text: string): Finding
       ],
       consequence: "no answer comes back",
       fix: probe.fix,
-      advice: probe.todo === undefined ? undefined : [probe.todo],
+      advice: todoOf(diagnosis, probe),
       confidence: probe.code === "no-answer" || probe.code === "stopped-elsewhere" ? "likely" : "certain",
     }),
   );
+}
+
+/** Before the outside is looked at: programs of this node that see the packets, which nobody can look into from here. */
+function todoOf({ path }: Diagnosis, { code, todo }: SeenStop): string[] {
+  const isProgram = path.blindSpots.some((text) => text.startsWith("program "));
+  const own =
+    isProgram && UNANSWERED.has(code) ? ["see what the programs named do: bpftool net; ip -d link"] : [];
+  return [...own, ...(todo === undefined ? [] : [todo])];
 }
 
 /** What the trace says by itself, or where the packet was last seen when that is all there is to say. */

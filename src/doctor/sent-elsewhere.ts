@@ -1,4 +1,5 @@
 /** A rule of the node gave the packet another destination: what befalls it on the way there is told as that. */
+import { UNKNOWN_OWNER } from "../naming/products.ts";
 import { catalogueEntry } from "../causes/catalogue/all.ts";
 import type { Evidence, Finding } from "./finding.ts";
 import type { Prediction } from "./predict/path.ts";
@@ -59,10 +60,12 @@ export function metElsewhere(found: Finding, elsewhere: SentElsewhere, seen: str
   const to = seen ?? elsewhere.to;
   const same = to === elsewhere.to;
   const { service, owner } = elsewhere;
-  const whose = service === undefined ? owner : `${owner}, for Service ${service}`;
-  const by = same ? `“${elsewhere.rule}” (${whose})` : `rules like ${elsewhere.chain}'s (${whose})`;
+  const known = owner === UNKNOWN_OWNER ? [] : [owner];
+  const whose = [...known, ...(service === undefined ? [] : [`for Service ${service}`])].join(", ");
+  const by = `${same ? `“${elsewhere.rule}”` : `rules like ${elsewhere.chain}'s`}${whose === "" ? "" : ` (${whose})`}`;
   return {
     ...found,
+    owner: owner === UNKNOWN_OWNER ? found.owner : owner,
     text: `${by} ${same ? "sends" : "send"} it to ${to}, and ${found.text}`,
     evidence: [...found.evidence, evidence(elsewhere, same ? to : `${elsewhere.to} and others`)],
     advice: [

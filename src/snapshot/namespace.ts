@@ -53,6 +53,7 @@ export const SYSCTLS: readonly string[] = [
   "net.ipv4.ip_default_ttl",
   "net.ipv4.ip_local_port_range",
   "net.ipv4.fib_multipath_hash_policy",
+  "net.ipv4.fib_multipath_use_neigh",
   "net.ipv4.tcp_mtu_probing",
   "net.ipv4.neigh.default.gc_thresh3",
   "net.ipv4.vs.conntrack",

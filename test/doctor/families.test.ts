@@ -81,11 +81,19 @@ testWith(["root", "nft"])("a cause of both is told once", async () => {
   expect([exitCode, codes]).toEqual([1, ["✗ bridge-down"]]);
 });
 
-testWith(["root", "nft"])("no alarm where the node itself has no IPv6 outside", async () => {
-  world = await makeWorld();
-  world.in("node", "ip", "-6", "route", "del", "default");
-  expect(doctor(world)).toMatchObject({ exitCode: 0, codes: [] });
-});
+testWith(["root", "nft"])(
+  "a node whose IPv6 lacks nothing but its default route, and one without",
+  async () => {
+    world = await makeWorld();
+    world.in("node", "ip", "-6", "route", "del", "default");
+    const { exitCode, answer, codes } = doctor(world);
+    expect([exitCode, codes]).toEqual([1, ["✗ node-no-route"]]);
+    expect(answer).toContain("reaches the outside over IPv4 and not over IPv6: the node has no route to");
+    // Without a global address the node itself has no IPv6 outside, and nobody promised it to the pod.
+    world.in("node", "ip", "-6", "addr", "flush", "dev", "ens4", "scope", "global");
+    expect(doctor(world)).toMatchObject({ exitCode: 0, codes: [] });
+  },
+);
 
 testWith(["root", "nft"])(
   "unique local addresses that nobody meant to translate are worth a warning only",

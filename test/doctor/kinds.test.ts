@@ -439,6 +439,9 @@ const SITUATIONS: readonly Situation[] = [
     },
     code: "other-links-address",
     says: /leave by up0 with 192\.0\.2\.77, the address of wan1/,
+    fix: /nft insert rule ip site post ip saddr 10\.0\.0\.1 oifname '?"up0"'? masquerade$/,
+    evidence: /snat to 192\.0\.2\.77/,
+    heals: true,
     suspicion: true,
   },
   // ── Kubernetes' own rules ──

@@ -5,6 +5,7 @@
 import { describe, expect } from "bun:test";
 import { diagnoseAnywhere } from "../../src/doctor/families.ts";
 import type { Diagnosis } from "../../src/doctor/diagnose.ts";
+import type { FindingCode } from "../../src/causes/catalogue/all.ts";
 import type { Target } from "../../src/doctor/predict/path.ts";
 import { predictPath } from "../../src/doctor/predict/predict.ts";
 import { InetSocket } from "../../src/kernel/inet-socket.ts";
@@ -48,6 +49,13 @@ function byRoute(world: World): void {
   );
 }
 
+/** In the node, or where the line itself says. */
+function at(world: World, line: string): void {
+  if (line.startsWith("ip netns exec "))
+    expect([line, run(undefined, line.split(" ")).exitCode]).toEqual([line, 0]);
+  else node(world, line);
+}
+
 function inPod(world: World, text: string): void {
   ask(world.blue, ["nft", "-f", "-"], text);
 }
@@ -60,17 +68,19 @@ function anywhere(world: World): Diagnosis {
 
 describe("one of several next hops", () => {
   const LEGS: Readonly<
-    Record<string, { ways: (world: World) => void; fault: (world: World) => void; says: RegExp }>
+    Record<string, { ways: (world: World) => void; fault: (world: World) => void; says: RegExp; fix: RegExp }>
   > = {
-    "a group's member has a gateway that is gone": {
-      ways: byGroup,
+    "a next hop's gateway is gone": {
+      ways: byRoute,
       fault: (world) => node(world, "ip neigh replace 192.0.2.1 dev up1 nud failed"),
       says: /the leg by up1 .* fails: 192\.0\.2\.1 does not answer on up1/,
+      fix: /ip route replace default via 203\.0\.113\.1 dev up0$/,
     },
     "a member's link has lost its carrier": {
       ways: byRoute,
       fault: (world) => ask(world.internet, ["ip", "link", "set", "up1-out", "down"]),
       says: /the leg by up1 .* fails: up1 on the node has no carrier/,
+      fix: /ip route replace default via 203\.0\.113\.1 dev up0$/,
     },
     "a group's member is not translated": {
       ways: byGroup,
@@ -82,6 +92,7 @@ describe("one of several next hops", () => {
         );
       },
       says: /the leg by up1 .* is not translated \(10\.0\.0\.1 leaves as it is\)/,
+      fix: /wayout nat apply -f -/,
     },
     "what goes by a member is dropped": {
       ways: byRoute,
@@ -91,9 +102,25 @@ describe("one of several next hops", () => {
           `table ip wall { chain f { type filter hook forward priority 0; oifname up1 tcp dport 443 drop; }; }`,
         ),
       says: /the leg by up1 .* fails: /,
+      fix: /nft delete rule ip wall f handle/,
+    },
+    "over IPv6 a gateway is gone": {
+      ways(world) {
+        secondUplink(world);
+        node(world, "ip addr add 2001:db8:2::77/64 dev up1 nodad");
+        node(world, "ip -6 route del default");
+        node(
+          world,
+          `ip -6 route add default nexthop via ${PLAN.internet.routerIpv6} dev ${uplink} nexthop via 2001:db8:2::1 dev up1`,
+        );
+        node(world, "ip neigh replace 2001:db8:2::1 lladdr 02:00:00:00:00:01 dev up1");
+      },
+      fault: (world) => node(world, "ip neigh replace 2001:db8:2::1 dev up1 nud failed"),
+      says: /the leg by up1 .* fails: 2001:db8:2::1 does not answer on up1/,
+      fix: /ip -6 route replace default via 2001:db8:113::1 dev up0 metric 1024$/,
     },
   };
-  for (const [name, { ways, fault, says }] of Object.entries(LEGS))
+  for (const [name, { ways, fault, says, fix }] of Object.entries(LEGS))
     testWith(["root", "ip", "nft"])(name, () => {
       const world = healthyWorld();
       ways(world);
@@ -103,10 +130,37 @@ describe("one of several next hops", () => {
       expect(healthy).toBe(false);
       const stopping = findings.filter((one) => one.stopsTraffic);
       expect(stopping.map((one): string => one.code)).toContain("leg-fails");
-      expect(stopping.find((one) => one.code === "leg-fails")!.text).toMatch(says);
+      const found = stopping.find((one) => one.code === "leg-fails")!;
+      expect(found.text).toMatch(says);
       // What is wrong with the leg alone is no second finding.
       const codes = stopping.map((one): string => one.code);
-      for (const effect of ["uplink-down", "uplink-gateway-unresolved"]) expect(codes).not.toContain(effect);
+      expect(codes).toEqual(codes.filter((code) => code === "leg-fails"));
+      expect(found.fix).toHaveLength(1);
+      const { command } = found.fix[0]!;
+      expect(command).toMatch(fix);
+      // What is ours to apply asks the node of this machine for its state, and has tests of its own.
+      if (command.includes("wayout")) return;
+      expect([command, run(undefined, ["sh", "-c", command]).exitCode]).toEqual([command, 0]);
+      expect(anywhere(world).findings.filter((one) => one.stopsTraffic)).toEqual([]);
+    });
+  for (const [name, ways, fault] of [
+    ["a nexthop object's", byGroup, undefined],
+    ["where fib_multipath_use_neigh is 1, any", byRoute, "sysctl -qw net.ipv4.fib_multipath_use_neigh=1"],
+  ] as const)
+    testWith(["root", "ip", "nft"])(`${name}, that is known not to answer is passed over`, () => {
+      const world = healthyWorld();
+      ways(world);
+      if (fault !== undefined) node(world, fault);
+      node(world, "ip neigh replace 192.0.2.1 dev up1 nud failed");
+      // The kernel itself: of 64 destinations none is sent there.
+      const questions = Array.from({ length: 64 }, (_, at) => `route get 198.51.100.${at + 1}`).join("\n");
+      expect(ask(world.node, ["ip", "-batch", "-"], questions)).not.toContain("up1");
+      const { findings, healthy } = anywhere(world);
+      expect([healthy, findings.map((one): string => one.code)]).toEqual([true, ["leg-passed-over"]]);
+      expect(findings[0]!.text).toContain("192.0.2.1 does not answer on up1, and the kernel passes it over");
+      node(world, "ip neigh del 192.0.2.1 dev up1");
+      expect(ask(world.node, ["ip", "-batch", "-"], questions)).toContain("up1");
+      expect(anywhere(world).findings).toEqual([]);
     });
 });
 
@@ -332,7 +386,91 @@ const ROUTES: readonly Situation[] = [
   },
 ];
 
-describe("routes and rules", () => testSituations(ROUTES));
+describe("routes and rules", () => {
+  testSituations(ROUTES);
+
+  testWith(["root", "ip", "nft"])("what only the way to one destination needs, in one world", () => {
+    const world = healthyWorld();
+    const far: Target = { ...WEB, address: "203.9.9.9" };
+    const inside: Target = { ...WEB, address: "10.77.0.9" };
+    deadEnd(world, "ppp9", "192.0.2.200/32");
+    // The fault, how it is told and mended, and what takes both away.
+    const rows: readonly (readonly [Target, string[], FindingCode, RegExp, RegExp, string[]])[] = [
+      [
+        far,
+        ["ip addr add 203.9.0.1/8 dev up0", "ip neigh replace 203.9.9.9 dev up0 nud failed"],
+        "uplink-gateway-unresolved",
+        /^203\.9\.9\.9 does not answer on up0, where the node's route “203\.0\.0\.0\/8 dev up0 src 203\.9\.0\.1” takes it for a neighbour, by the prefix length of 203\.9\.0\.1\/8$/,
+        /ip route add 203\.9\.9\.9\/32 via 203\.0\.113\.1 dev up0$/,
+        ["ip route del 203.9.9.9/32", "ip addr del 203.9.0.1/8 dev up0"],
+      ],
+      [
+        inside,
+        ["ip netns exec ns-blue ip addr add 10.0.0.1/8 dev net1"],
+        "pod-gateway-unowned",
+        /route “10\.0\.0\.0\/8 dev net1 src 10\.0\.0\.1” in ns-blue takes 10\.77\.0\.9 for a neighbour on net1/,
+        /ip netns exec ns-blue ip route add 10\.77\.0\.9\/32 via 10\.0\.0\.254 dev net1$/,
+        [
+          "ip netns exec ns-blue ip route del 10.77.0.9/32",
+          "ip netns exec ns-blue ip addr del 10.0.0.1/8 dev net1",
+        ],
+      ],
+      [
+        WEB,
+        [
+          "ip route del default",
+          "ip route add default via 203.0.113.1 dev up0 metric 100",
+          "ip route add default dev ppp9 scope link",
+          `ip neigh replace ${WEB.address} dev ppp9 nud failed`,
+        ],
+        "route-captures",
+        /^route “default dev ppp9” takes .* “default via 203\.0\.113\.1 dev up0 metric 100” would carry it$/,
+        /ip route add 198\.51\.100\.80\/32 via 203\.0\.113\.1 dev up0$/,
+        [`ip route del ${WEB.address}/32`, "ip route del default dev ppp9"],
+      ],
+      [
+        WEB,
+        ["ip nexthop add id 5 blackhole", "ip route add 198.51.100.0/24 nhid 5"],
+        "node-route-refused",
+        /^route “blackhole 198\.51\.100\.0\/24 nhid 5 dev lo” of the node refuses/,
+        /ip route del 198\.51\.100\.0\/24 nhid 5$/,
+        ["ip nexthop del id 5"],
+      ],
+      [
+        WEB,
+        ["ip netns exec ns-blue ip route replace default dev net1"],
+        "pod-gateway-unowned",
+        /^route “default dev net1” in ns-blue takes 198\.51\.100\.80 for a neighbour on net1/,
+        /ip netns exec ns-blue ip route replace default via 10\.0\.0\.254 dev net1$/,
+        [],
+      ],
+    ];
+    for (const [target, fault, code, says, fix, undo] of rows) {
+      expect(look(world, target).findings).toEqual([]);
+      for (const line of fault) at(world, line);
+      const { findings } = look(world, target);
+      expect(findings.map((one): string => one.code)).toEqual([code]);
+      expect(findings[0]!.text).toMatch(says);
+      expect(findings[0]!.fix.map(({ command }) => command)).toHaveLength(1);
+      const { command } = findings[0]!.fix[0]!;
+      expect(command).toMatch(fix);
+      expect([command, run(undefined, ["sh", "-c", command]).exitCode]).toEqual([command, 0]);
+      expect(look(world, target).findings).toEqual([]);
+      for (const line of undo) at(world, line);
+    }
+    node(world, `ip neigh replace ${PLAN.internet.routerIpv4} lladdr 02:00:00:00:00:99 dev up0 nud noarp`);
+    const { healthy, suspicions } = look(world, WEB);
+    expect([healthy, suspicions.map((one): string => one.code)]).toEqual([true, ["uplink-gateway-pinned"]]);
+    expect(suspicions[0]!.text).toContain("02:00:00:00:00:99 (NOARP)");
+    expect(look(world, WEB6).findings).toEqual([]);
+    node(world, `ip -6 route add anycast ${WEB6.address} dev up0`);
+    const [found] = look(world, WEB6).findings;
+    expect([found?.code, found?.text]).toEqual([
+      "ends-on-node",
+      expect.stringContaining("route “anycast 2001:db8:198::80/128 dev up0"),
+    ]);
+  });
+});
 
 testWith(["root", "nft"])(
   "where a limit decides only which rule masquerades, the ports of both count",

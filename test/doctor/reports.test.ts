@@ -4,6 +4,9 @@
  */
 import { describe, expect, test } from "bun:test";
 import { diagnose } from "../../src/doctor/diagnose.ts";
+import type { Finding } from "../../src/doctor/finding.ts";
+import { findPod } from "../../src/pods/find.ts";
+import { takeSnapshot } from "../../src/snapshot/collect.ts";
 import { routeText } from "../../src/doctor/predict/fib.ts";
 import type { Target } from "../../src/doctor/predict/path.ts";
 import { parseResolvConf } from "../../src/linux/resolv-conf.ts";
@@ -400,6 +403,69 @@ s=socket.socket();${transparent ? "s.setsockopt(0,19,1);" : ""}s.bind(("${addres
       /the rule “.*REDIRECT.*no program listens at \S+:15006 there, only at 127\.0\.0\.1:15006/,
     );
   });
+});
+
+/** As virtual machines and flat networks have it: the pod is on the uplink's own bridge, and its gateway the router. */
+function onUplinksBridge(world: World): void {
+  bridgedUplink(world);
+  node(world, `ip link set ${blue.veth} master br-ex`);
+  pod(world, `ip addr flush dev ${PLAN.podInterface}`);
+  pod(world, `ip addr add 203.0.113.88/24 dev ${PLAN.podInterface}`);
+  pod(world, `ip route add default via ${PLAN.internet.routerIpv4}`);
+}
+
+testWith(["root", "ip", "nft", "bridge"])("a pod on the uplink's own bridge, and the port there", () => {
+  const world = healthyWorld();
+  onUplinksBridge(world);
+  const findings = (): readonly Finding[] => {
+    const snapshot = takeSnapshot({
+      node: world.node,
+      // The router is behind another port of the bridge, in a namespace of this machine.
+      pods: [findPod(blue.namespace), findPod(PLAN.internet.namespace)],
+      destinations: [WEB.address],
+      deferred: true,
+    });
+    return diagnose(snapshot, snapshot.pods[0]!, WEB).findings;
+  };
+  const router = /link\/ether (\S+)/.exec(
+    ask(world.internet, ["ip", "link", "show", PLAN.internet.link]),
+  )![1]!;
+  pod(
+    world,
+    `ip neigh replace ${PLAN.internet.routerIpv4} lladdr ${router} dev ${PLAN.podInterface} nud reachable`,
+  );
+  const rows = [
+    [
+      `bridge link set dev ${uplink} state 0`,
+      "bridge-port-blocked",
+      /^port up0 of br-ex is disabled, not forwarding$/,
+    ],
+    [
+      `bridge link set dev ${uplink} locked on learning off`,
+      "bridge-port-locked",
+      /^port up0 of br-ex, by which 203\.0\.113\.1 is reached, is locked, and its MAC address \S+ is not authorized there$/,
+    ],
+    [
+      `bridge link set dev ${blue.veth} learning off flood off bcast_flood off`,
+      "bridge-port-deaf",
+      /^br-ex gives frames for ns-blue \(\S+\) to no port/,
+    ],
+  ] as const;
+  for (const [fault, code, says] of rows) {
+    expect(findings()).toEqual([]);
+    node(world, fault);
+    if (code !== "bridge-port-blocked")
+      run(world.node, ["ip", "link", "set", "br-ex", "type", "bridge", "fdb_flush"]);
+    const [found, ...others] = findings();
+    expect([found?.code, others]).toEqual([code, []]);
+    expect(found!.text).toMatch(says);
+    const { command } = found!.fix[0]!;
+    expect([command, run(undefined, ["sh", "-c", command]).exitCode]).toEqual([command, 0]);
+    expect(findings()).toEqual([]);
+  }
+  // By the node as well: the router does not send back what comes from there, and is no dead end.
+  pod(world, `ip route replace default via ${PLAN.node.uplinkIpv4}`);
+  expect(findings()).toEqual([]);
 });
 
 testWith(["root", "nft"])("a UDP flow goes on to a backend that is gone", async () => {

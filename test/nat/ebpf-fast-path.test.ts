@@ -10,6 +10,7 @@ import { FastPath } from "../../src/nat/backends/ebpf/fast-path.ts";
 import { lookAtFastPath } from "../../src/nat/backends/ebpf/fast-path-look.ts";
 import { writeSysctl } from "../../src/kernel/sysctl.ts";
 import { masqueradeIntent } from "../../src/nat/intent.ts";
+import { WAYOUT } from "../attachment/world.ts";
 import { RunningAgent } from "../agent/running-agent.ts";
 import { buildNodeWorld, type NodeWorld } from "../support/node-world.ts";
 import { afterThisTest } from "../support/teardown.ts";
@@ -100,6 +101,38 @@ class Talk {
   }
 }
 
+/**
+ * Counts what arrives over a link of the node otherwise than routing sends it: with its MAC address, and one hop less than a
+ * sender begins with.
+ */
+function oddPackets(
+  namespace: NetworkNamespace,
+  link: string,
+  node: NetworkNamespace,
+): () => { passed: boolean; odd: number } {
+  const [, mac] = /link\/ether (\S+)/.exec(ask(node, ["ip", "link", "show", "dev", link]))!;
+  ask(
+    namespace,
+    ["nft", "-f", "-"],
+    `table inet seen { chain i { type filter hook prerouting priority -300;
+       meta l4proto != tcp return
+       iifname lo return
+       counter comment "passed"
+       ether saddr != ${mac} counter comment "odd"
+       ip ttl != 63 counter comment "odd"
+       ip6 hoplimit != 63 counter comment "odd"; }; }`,
+  );
+  return () => {
+    const text = ask(namespace, ["nft", "list", "table", "inet", "seen"]);
+    const counts = (what: string): number[] =>
+      [...text.matchAll(new RegExp(`counter packets (\\d+) bytes \\d+ comment "${what}"`, "g"))].map(
+        ([, count]) => Number(count),
+      );
+    expect(counts("odd")).toHaveLength(3);
+    return { passed: counts("passed")[0]! > 0, odd: counts("odd").reduce((sum, one) => sum + one, 0) };
+  };
+}
+
 function programNames(node: NetworkNamespace): (string | undefined)[] {
   const links = ask(node, ["ip", "-o", "link"]).matchAll(/^(\d+):/gm);
   return tcxPrograms(
@@ -127,7 +160,7 @@ function opened(node: NetworkNamespace): FastPath {
 }
 
 test("flows go on by the short way, and by the long one when the lease is over", async () => {
-  const { node, pod, intents } = world();
+  const { node, outside, pod, intents } = world();
   const fast = opened(node);
   const seen = { [SERVER.v4]: "203.0.113.5", [SERVER.v6]: "2001:db8:113::5" } as const;
   const servers = [SERVER.v4, SERVER.v6] as const;
@@ -138,6 +171,7 @@ test("flows go on by the short way, and by the long one when the lease is over",
     for (const [server, talk] of talks) expect(await talk.say(line)).toBe(`${seen[server]} ${line}\n`);
   };
   await all("one");
+  const odd = [oddPackets(outside, "wan0", node), oddPackets(pod, "br0", node)];
   const look = lookAtFastPath(node, intents);
   expect(look.obstacles).toEqual([]);
   expect(look.veths.length).toBeGreaterThan(0);
@@ -156,6 +190,7 @@ test("flows go on by the short way, and by the long one when the lease is over",
   const over = counted(node);
   await all("three");
   expect(counted(node)).toEqual(over);
+  for (const count of odd) expect(count()).toEqual({ passed: true, odd: 0 });
 });
 
 /** As an agent of the node keeps it. */
@@ -239,6 +274,9 @@ test("an agent closes it for whoever could judge packets, and a kill closes it: 
     for (const talk of talks) expect(await talk.say(line)).toBe(`203.0.113.5 ${line}\n`);
   };
   for (const talk of talks) await goesFast(node, talk);
+  expect(ask(node, [WAYOUT, "nat", "show"])).toMatch(
+    /fast path: on; .* [1-9]\d* packets left by it, [1-9]\d* arrived/,
+  );
   // A firewall that nobody has told of these flows would let no packet of them pass: they do not begin here.
   ask(
     node,
@@ -251,6 +289,9 @@ test("an agent closes it for whoever could judge packets, and a kill closes it: 
   const judged = counted(node);
   await all("judged");
   expect(counted(node)).toEqual(judged);
+  expect(ask(node, [WAYOUT, "nat", "show"])).toMatch(
+    /fast path: off for now; .*\n\s+the chain f of table inet firewall is asked at the hook forward/,
+  );
   ask(node, ["nft", "delete", "table", "inet", "firewall"]);
   await agent.says("fast-path-on");
   for (const [said, [put, take]] of Object.entries(OBSTACLES)) {
@@ -263,6 +304,10 @@ test("an agent closes it for whoever could judge packets, and a kill closes it: 
     await agent.says("fast-path-on");
     await goesFast(node, talks[0]!);
   }
+  // All nine steps are seen, also of what would go past most of them.
+  expect(ask(node, [WAYOUT, "trace", pod.name!, `${SERVER.v4}:${PORT}`])).toContain(
+    "✓ 9 delivered to the pod",
+  );
   await goesFast(node, talks[0]!);
   await agent.stop("SIGKILL");
   const killed = counted(node);

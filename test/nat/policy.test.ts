@@ -139,6 +139,11 @@ describe("refusals name the field, the position and the way out", () => {
       "backend: ipvs",
       "backend: must be one of nftables, iptables, ebpf, none (line 1, column 10)",
     ],
+    [
+      "a fast path without programs",
+      "fastPath: auto",
+      "fastPath: is for the backend ebpf; this policy's is nftables",
+    ],
     ["no duration", "resyncInterval: soon", "resyncInterval: must be a duration, like 60s"],
     [
       "too many",

@@ -128,6 +128,15 @@ export const NODE_ROUTE = {
     about:
       "The kernel chooses a next hop by a hash of the flow. What it sends by this one fails, the rest works: connections fail now and then, or to some destinations only.",
   },
+  "leg-passed-over": {
+    step: "node-route",
+    title: "one next hop of a multipath route is out of use",
+    severity: "warning",
+    stopsTraffic: false,
+    dependsOn: [],
+    about:
+      "The kernel sends nothing to a next hop whose neighbour it knows not to answer, where the route is made of nexthop objects, or net.ipv4.fib_multipath_use_neigh is 1. The others take all flows.",
+  },
   "source-unanswered": {
     step: "node-route",
     title: "the uplink's neighbours ask for the source address, and the node does not answer",
@@ -216,7 +225,7 @@ export const NODE_ROUTE = {
     stopsTraffic: true,
     dependsOn: [],
     about:
-      "Each node's pods have a part of one range, and each node routes the others' parts to them. What has no such route leaves by the default route, and the routers there have no route to pods.",
+      "Each node's pods have a part of one range, and each node routes the others' parts to them. What has no such route leaves by the default route, and the routers there have no route to pods. Answers need one on the other node as well.",
   },
   "network-overlap": {
     step: "node-route",

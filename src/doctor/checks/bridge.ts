@@ -14,6 +14,8 @@ import {
 import type { Finding } from "../finding.ts";
 import { linkManager } from "../link-managers.ts";
 import { decisionPlace, decisionText, linkText, textOfRule } from "../wording.ts";
+import { neighbourAt } from "../predict/link-state.ts";
+import { nextHopOf } from "../predict/next-hop.ts";
 import { silencedBy } from "../predict/on-link.ts";
 import { discoveryText, filterCure, linkFix, type Filtered } from "./filter-cure.ts";
 import { ownerOfDecision, ruleOfOwner } from "../whose.ts";
@@ -41,6 +43,7 @@ export const bridge: Check = {
     ...down(context),
     ...ports(context),
     ...locked(context),
+    ...lockedOut(context),
     ...deaf(context),
     ...silentPod(context),
     ...macvlan(context),
@@ -143,6 +146,8 @@ function ports(context: CheckContext): Finding[] {
   return [...blocked, ...isolated];
 }
 
+const LOCKER = "the program that locked the port (802.1X, an anti-spoofing agent)";
+
 /** A locked port takes only frames whose sender stands in the bridge's table behind that very port. */
 function locked(context: CheckContext): Finding[] {
   const { hostLink, podLink } = context.path;
@@ -158,7 +163,7 @@ function locked(context: CheckContext): Finding[] {
   return [
     finding("bridge-port-locked", {
       text: `port ${hostLink.name} of ${master.name} is locked, and ${context.pod.name}'s MAC address ${podLink.mac} is not authorized there`,
-      owner: "the program that locked the port (802.1X, an anti-spoofing agent)",
+      owner: LOCKER,
       evidence: [
         {
           source: `bridge -d link: ${hostLink.name}`,
@@ -174,6 +179,51 @@ function locked(context: CheckContext): Finding[] {
           command`bridge link set dev ${hostLink.name} locked off`,
         ),
       ],
+    }),
+  ];
+}
+
+/** What comes back by a locked port is dropped as well, unless its sender stands in the table behind it. */
+function lockedOut(context: CheckContext): Finding[] {
+  const { outPort, outLink, podLink, gateway, left } = context.path;
+  const { view } = context.node;
+  const { forwarding } = view.state;
+  const master = view.linkAt(outPort?.master);
+  if (outPort?.port?.locked !== true || master === undefined || forwarding === undefined) return [];
+  const [at, link] = outLink === undefined ? [context.inside!.view, podLink] : [view, outLink];
+  const nextHop =
+    outLink === undefined
+      ? (gateway ?? context.target.address)
+      : (nextHopOf(context.snapshot.node, context.path) ?? left?.destination);
+  if (link === undefined || nextHop === undefined) return [];
+  const mac = neighbourAt(at, link, nextHop)?.mac;
+  const admitted = forwarding.filter(
+    (one) => one.interface === outPort.index && one.state !== "permanent" && !one.flags.includes("locked"),
+  );
+  if (mac === undefined ? admitted.length > 0 : admitted.some((one) => one.mac === mac)) return [];
+  return [
+    finding("bridge-port-locked", {
+      text: `port ${outPort.name} of ${master.name}, by which ${nextHop} is reached, is locked, and ${mac === undefined ? "no host is" : `its MAC address ${mac} is not`} authorized there`,
+      owner: LOCKER,
+      evidence: [
+        {
+          source: `bridge -d link: ${outPort.name}`,
+          value: `locked on, learning ${outPort.port.learning ? "on" : "off"}`,
+        },
+        {
+          source: `bridge fdb show dev ${outPort.name}`,
+          value: admitted.map((one) => one.mac).join(", ") || "no host",
+        },
+      ],
+      consequence: "the bridge drops what comes back by it",
+      fix:
+        mac === undefined
+          ? []
+          : [context.fix("node", command`bridge fdb replace ${mac} dev ${outPort.name} master static`)],
+      advice: said(
+        "or open the port to every sender: ",
+        command`bridge link set dev ${outPort.name} locked off`,
+      ),
     }),
   ];
 }
@@ -221,11 +271,17 @@ function deaf(context: CheckContext): Finding[] {
       ...(other === undefined
         ? {
             fix: [
-              context.fix("node", command`bridge link set dev ${hostLink.name} learning on`, undefined, {
-                kind: "port",
-                link: hostLink.name,
-                state: { learning: true },
-              }),
+              // Who asks for the pod's address does so by broadcast, or multicast over IPv6.
+              context.fix(
+                "node",
+                command`bridge link set dev ${hostLink.name} learning on ${port.broadcastFlood ? [] : ["bcast_flood", "on"]} ${port.multicastFlood ? [] : ["mcast_flood", "on"]}`,
+                undefined,
+                {
+                  kind: "port",
+                  link: hostLink.name,
+                  state: { learning: true, broadcastFlood: true, multicastFlood: true },
+                },
+              ),
             ],
           }
         : forMac(

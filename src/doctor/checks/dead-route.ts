@@ -14,7 +14,7 @@ import { preparedNamespace } from "../predict/walk.ts";
 import { withChanges } from "../remedy/change.ts";
 import { takenAway } from "../remedy/taken-away.ts";
 import { stopText } from "../stop-text.ts";
-import { deleteRoute } from "./route-fix.ts";
+import { deleteRoute, hostRoute } from "./route-fix.ts";
 import { present } from "../../present.ts";
 
 /** What ends a packet at the link that a route chose, translated or not. */
@@ -151,8 +151,9 @@ function cureOf(
     `for good: “${text}” must be deleted, or given a higher metric, by the program that made it`,
   ];
   const isPlain = hopsOf(other).length === 1 && other.table === route.table && isDefaultRoute(other);
-  // Nothing comes before 0, which IPv6 does not have.
-  if (metric < 1 || !isPlain) return { advice };
+  if (!isPlain) return { advice };
+  // Nothing comes before 0, which IPv6 does not have: then the destination alone gets a route of its own.
+  if (metric < 1) return { fix: hostRoute(context, place, other), advice };
   const better = { ...other, metric };
   const line = command`ip ${familyFlag(route.destination)} route add ${routeWords(better, links)}`;
   return {

@@ -1,5 +1,5 @@
 /** Does a host answer for the pod's gateway, and with the MAC address that the pod uses? */
-import { familyOf, hostCidr } from "../../address/ip.ts";
+import { DEFAULT_CIDR, familyOf, hostCidr } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
 import { isLinkLocalAddress } from "../../address/special-purpose.ts";
@@ -8,7 +8,8 @@ import { finding, sysctlEvidence, type Check, type CheckContext } from "../check
 import type { Evidence, Finding, Fix } from "../finding.ts";
 import { linkManager } from "../link-managers.ts";
 import { forMac, vouchedGateway } from "../whose-word.ts";
-import { routeText } from "../predict/fib.ts";
+import { routeText, type RouteResult } from "../predict/fib.ts";
+import { hostRoute } from "./route-fix.ts";
 import { neighbourAt } from "../predict/link-state.ts";
 import { present } from "../../present.ts";
 
@@ -121,15 +122,15 @@ function unproxied(
 }
 
 /** As it was read: a destination that lies in one of the pod's own networks has no gateway. */
-export function routeInPod({ inside, path, target }: CheckContext): string {
-  const way = inside!.view.fib.predict(
-    present({
-      destination: target.address,
-      source: path.sent?.source,
-    }),
-  );
-  if (way.route !== undefined) return routeText(way.route, inside!.view.state.links);
-  return `dev ${path.podLink?.name ?? "none"}`;
+export function routeInPod(context: CheckContext): string {
+  const way = wayInPod(context);
+  if (way.route !== undefined) return routeText(way.route, context.inside!.view.state.links);
+  return `dev ${context.path.podLink?.name ?? "none"}`;
+}
+
+function wayInPod({ inside, path, target }: CheckContext): RouteResult {
+  const query = { destination: target.address, source: path.sent?.source };
+  return inside!.view.fib.predict(present(query));
 }
 
 /** The gateway is nobody's: the bridge lost its address, has another network's, or the pod's route is wrong. */
@@ -173,12 +174,20 @@ function withoutOwner(context: CheckContext, address: string, taker: string): Fi
   }
   const right = shared?.address;
   if (context.path.gateway === undefined) {
+    const isAll = wayInPod(context).route?.destination === DEFAULT_CIDR[family];
     return finding("pod-gateway-unowned", {
       text: `route “${routeInPod(context)}” in ${pod.name} takes ${address} for a neighbour on ${podLink?.name ?? "its link"}, and no interface there has it`,
       owner: "the pod's addresses and routes",
       evidence,
       consequence: "the pod asks for the MAC address of the destination itself and gets no answer",
-      advice: [`give ${pod.name} a smaller prefix length, so that ${address} goes to its gateway`],
+      ...(isAll && right !== undefined && podLink !== undefined
+        ? { fix: [context.defaultRoute(right, podLink.name)] }
+        : { fix: hostRoute(context, "pod") }),
+      advice: [
+        isAll
+          ? `a default route needs a gateway where nobody answers for every address (proxy_arp on ${taker} would)`
+          : `for good: give ${pod.name} the prefix length of its network, so that ${address} goes to its gateway`,
+      ],
     });
   }
   return finding("pod-gateway-unowned", {

@@ -18,7 +18,8 @@ export function endsInVain(context: CheckContext): Finding[] {
   if (localEnd === undefined || localEnd.listener !== "none" || stops.length > 0) return [];
   const { place, address, port, why } = localEnd;
   // A broadcast is for everybody, and no socket of one address answers for it.
-  if (why.kind === "route" && why.route !== undefined && why.route.type !== "local") return [];
+  const type = why.kind === "route" ? (why.route?.type ?? "local") : "local";
+  if (type !== "local" && type !== "anycast") return [];
   if (localEnd.forgottenBy !== undefined) return [forgotten(context, localEnd.forgottenBy)];
   const where = place === "node" ? "this node" : context.pod.name;
   const end = endText(address, port);

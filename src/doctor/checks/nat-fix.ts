@@ -7,6 +7,10 @@ import type { CheckContext } from "../check.ts";
 import type { NatBackendName } from "../../nat/backends/backends.ts";
 import type { NatIntent } from "../../nat/intent.ts";
 import type { Fix } from "../finding.ts";
+import { isIptablesTable } from "../../linux/nftables/text/ruleset.ts";
+import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
+import type { Decision } from "../predict/decision.ts";
+import { isLegacy, legacyProgram } from "../wording.ts";
 
 /** Who wanted the translation writes it once more, and with it whatever of it is missing. */
 export function restoringFix(
@@ -39,4 +43,25 @@ export function natFix(context: CheckContext): (Fix | undefined)[] {
   if (line === undefined) return [];
   const repair = cidr === undefined ? undefined : ({ kind: "masquerade", cidr } as const);
   return [present({ command: line, place: "node" as const, repair })];
+}
+
+/** What the pod sends by a link gets the link's own address, before the rule is asked that gives it another one. */
+export function masqueradeFirst(context: CheckContext, by: Decision, out: string): Fix | undefined {
+  const { table, base } = by;
+  const pod = context.path.sent?.source;
+  if (pod === undefined) return undefined;
+  if (isIptablesTable(table)) {
+    const plain = context.family === 6 ? "ip6tables" : "iptables";
+    const program = isLegacy(table) ? legacyProgram(table) : plain;
+    return context.fix(
+      "node",
+      command`${program} -t ${table.name} -I ${base.name} -s ${pod} -o ${iptablesInterface(out)} -j MASQUERADE`,
+    );
+  }
+  const [ip, name] = [context.family === 4 ? "ip" : "ip6", nftInterface(out)];
+  const where = [nftName(table.name), nftName(base.name)] as const;
+  return context.fix(
+    "node",
+    command`nft insert rule ${table.family} ${where[0]} ${where[1]} ${ip} saddr ${pod} oifname ${name} masquerade`,
+  );
 }

@@ -4,8 +4,6 @@ import { isPrivateAddress } from "../../address/special-purpose.ts";
 import { needsTranslation } from "../../causes/facts.ts";
 import type { Link } from "../../linux/route/link.ts";
 import { command } from "../../text/command.ts";
-import { iptablesInterface, nftInterface, nftName } from "../../linux/nftables/spelling.ts";
-import { isIptablesTable } from "../../linux/nftables/text/ruleset.ts";
 import {
   deleteRuleFix,
   finding,
@@ -15,16 +13,15 @@ import {
   type Found,
   ruleEvidence,
 } from "../check.ts";
-import type { Evidence, Finding, Fix } from "../finding.ts";
-import type { Decision } from "../predict/decision.ts";
+import type { Evidence, Finding } from "../finding.ts";
 import type { Stop } from "../predict/path.ts";
 import { masqueradeAddress } from "../predict/nat.ts";
 import { onLinkPrefix } from "../predict/on-link.ts";
 import type { Candidate } from "../predict/near-miss.ts";
-import { decisionPlace, isLegacy, legacyProgram } from "../wording.ts";
-import { ownerOfDecision, productOfDecision } from "../whose.ts";
-import { nearest } from "./nat-candidates.ts";
-import { natFix } from "./nat-fix.ts";
+import { decisionChain, decisionPlace, decisionText, statelessText } from "../wording.ts";
+import { ownerOfDecision, productOfDecision, ruleOfOwner } from "../whose.ts";
+import { lostMark, nearest, type LostMark } from "./nat-candidates.ts";
+import { masqueradeFirst, natFix } from "./nat-fix.ts";
 import { flushedRule, programElsewhere } from "./nat-missing.ts";
 import { dropped } from "./nat-dropped.ts";
 import { ipsecEscaped } from "./ipsec.ts";
@@ -84,6 +81,8 @@ function untranslated(context: CheckContext): Finding[] {
   const consequence = "no router outside has a route back to it: requests leave, answers do not come";
   const elsewhere = programElsewhere(context, base, consequence);
   if (elsewhere !== undefined && best?.misses.length !== 0) return [elsewhere];
+  const lost = lostMark(context);
+  if (lost !== undefined && best?.misses.length !== 0) return [overwritten(context, lost, base, consequence)];
   if (best === undefined || (best.misses.length > 1 && best.before === undefined)) {
     const flushed = flushedRule(context, base, consequence);
     if (flushed !== undefined) return [flushed];
@@ -159,6 +158,34 @@ function nearMiss(
   });
 }
 
+/** Two programs use the same bits of the mark, or one sets all of them where it means its own. */
+function overwritten(
+  context: CheckContext,
+  { candidate, given, overwritten: by }: LostMark,
+  base: readonly Evidence[],
+  consequence: string,
+): Finding {
+  const { table, chain, rule, text } = candidate;
+  const own = statelessText(rule, table);
+  const place = decisionPlace({ table, chain, base: chain as never, rule });
+  const [before, now] = [given, by].map(({ mark }) => `0x${mark.toString(16)}`);
+  return finding("nat-mismatch", {
+    text: `“${own}” would translate by the mark ${before} that ${context.pod.name}'s packets get, but ${ruleOfOwner(by.by)} in ${decisionChain(by.by)} changes it to ${now} before`,
+    owner: ownerOfDecision(by.by),
+    evidence: [
+      ...base,
+      { source: place, value: text },
+      { source: `mark ${before}: ${decisionPlace(given.by)}`, value: decisionText(given.by) },
+      { source: `mark ${now}: ${decisionPlace(by.by)}`, value: decisionText(by.by) },
+    ],
+    consequence,
+    fix: natFix(context),
+    advice: [
+      `or let the rule in ${decisionChain(by.by)} change only the bits that are its own (--set-xmark VALUE/MASK; nft: meta mark set meta mark or VALUE)`,
+    ],
+  });
+}
+
 /** What the pod sends to itself by way of the node comes back as if forged. */
 function ownSource(context: CheckContext): Finding[] {
   const ip = context.family === 4 ? "ip" : "ip6";
@@ -212,34 +239,14 @@ function foreignCure(
   { source, link, prefix, by }: Extract<Stop, { readonly kind: "foreign-source" }>,
 ): Partial<Pick<Found, "fix" | "advice">> {
   const own = command`ip addr add ${hostCidr(source)} dev ${link.name}`;
-  const pod = context.path.sent?.source;
-  if (prefix !== undefined || by === undefined || pod === undefined)
-    return { fix: [context.fix("node", own)] };
+  if (prefix !== undefined || by === undefined) return { fix: [context.fix("node", own)] };
   return {
-    fix: [masqueradeFirst(context, by, pod, link.name)],
+    fix: [masqueradeFirst(context, by, link.name)],
     advice: [
       `or have the network outside route ${source} to this node`,
       ...said("and then give the node the address: ", own),
     ],
   };
-}
-
-function masqueradeFirst(context: CheckContext, by: Decision, pod: string, out: string): Fix | undefined {
-  const { table, base } = by;
-  if (isIptablesTable(table)) {
-    const plain = context.family === 6 ? "ip6tables" : "iptables";
-    const program = isLegacy(table) ? legacyProgram(table) : plain;
-    return context.fix(
-      "node",
-      command`${program} -t ${table.name} -I ${base.name} -s ${pod} -o ${iptablesInterface(out)} -j MASQUERADE`,
-    );
-  }
-  const [ip, name] = [context.family === 4 ? "ip" : "ip6", nftInterface(out)];
-  const where = [nftName(table.name), nftName(base.name)] as const;
-  return context.fix(
-    "node",
-    command`nft insert rule ${table.family} ${where[0]} ${where[1]} ${ip} saddr ${pod} oifname ${name} masquerade`,
-  );
 }
 
 function refused(context: CheckContext): Finding[] {

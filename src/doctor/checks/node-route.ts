@@ -9,15 +9,19 @@ import { hopsOf, isDefaultRoute, routeText } from "../predict/fib.ts";
 import { policyRuleText } from "../predict/rule-selector.ts";
 import { answersCaptured, answersRefused, capturedElsewhere, capturedInVain, passedBy } from "./captured.ts";
 import { endsInVain, toLoopback } from "./local-end.ts";
-import { failingLegs, proxyWithoutRoute, sourceUnanswered, ttlExceeded } from "./unanswered.ts";
+import { failingLegs } from "./legs.ts";
+import { proxyWithoutRoute, sourceUnanswered, ttlExceeded } from "./unanswered.ts";
 import { hostRoute, routeBackBeside, routeBackPast } from "./route-fix.ts";
 import { noRoute } from "./no-route.ts";
 import { capturedByRoute } from "./dead-route.ts";
-import { networkAgent, unroutedNetwork } from "./pod-network.ts";
+import { networkAgent, routeBackMissing, unroutedNetwork } from "./pod-network.ts";
 import { otherLinksAddress, otherUplinksNetwork, silentUplink } from "./source-network.ts";
 import { enslavedUplink, inwardRoute, pinnedGateway, withoutArp } from "./uplink.ts";
 import { linkManager, networkdDeletes } from "../link-managers.ts";
 import { linkText } from "../wording.ts";
+import { cidrOf, cidrText } from "../../address/cidr.ts";
+import type { Link } from "../../linux/route/link.ts";
+import { present } from "../../present.ts";
 
 const OWNER = "the node's routing";
 
@@ -35,6 +39,7 @@ export const nodeRoute: Check = {
     "loopback-destination",
     "ends-in-pod",
     "leg-fails",
+    "leg-passed-over",
     "source-unanswered",
     "ttl-exceeded",
     "proxy-without-route",
@@ -68,6 +73,7 @@ export const nodeRoute: Check = {
     ...capturedElsewhere(context),
     ...pinnedGateway(context),
     ...unroutedNetwork(context),
+    ...routeBackMissing(context),
     ...inwardRoute(context, "silent"),
     ...otherLinksAddress(context),
     ...otherUplinksNetwork(context),
@@ -149,10 +155,11 @@ function uplink(context: CheckContext): Finding[] {
       found.push(peer);
       continue;
     }
+    const network = onLink ? networkOf(context, stop.link) : undefined;
     found.push(
       finding("uplink-gateway-unresolved", {
         text: onLink
-          ? `${stop.address} does not answer on ${stop.link.name}, where the node's route takes it for a neighbour`
+          ? `${stop.address} does not answer on ${stop.link.name}, where the node's route${network === undefined ? "" : ` “${network.text}”`} takes it for a neighbour${network?.isWide !== true ? "" : `, by the prefix length of ${network.own ?? "its address"}`}`
           : `the node's gateway ${stop.address} does not answer on ${stop.link.name}`,
         owner:
           onLink && stop.link.kind === "bridge"
@@ -160,12 +167,16 @@ function uplink(context: CheckContext): Finding[] {
             : "the network outside the node",
         evidence: [
           { source: "ip neigh", value: `${stop.address} dev ${stop.link.name} ${stop.state.toUpperCase()}` },
+          ...(network === undefined ? [] : [{ source: `ip route get ${stop.address}`, value: network.text }]),
         ],
         consequence: onLink ? "nothing reaches it" : "nothing leaves the node",
         // To ask again is what the kernel does with every packet: it is the answer that is missing.
+        fix: network?.isWide === true ? hostRoute(context) : [],
         advice: [
           onLink
-            ? `is ${stop.address} up, and on the network of ${stop.link.name}?`
+            ? network?.isWide === true
+              ? `for good: give ${network.own} the prefix length of its network, so that ${stop.address} goes to the gateway`
+              : `is ${stop.address} up, and on the network of ${stop.link.name}?`
             : `is ${stop.address} the right gateway, and is it up?`,
           ...(onLink ? [] : otherDefaults(context, stop.address)).map(
             (text) => `“${text}” is there, too, and not used`,
@@ -176,6 +187,33 @@ function uplink(context: CheckContext): Finding[] {
     );
   }
   return found;
+}
+
+/** Networks that are longer than this are one link's: what does not answer there is down. */
+const WIDE = { 4: 16, 6: 48 } as const;
+
+/** The route of an address's own network, by which a destination counts as a neighbour; with the address that made it. */
+function networkOf(
+  context: CheckContext,
+  link: Link,
+): { readonly text: string; readonly own?: string; readonly isWide: boolean } | undefined {
+  const { view } = context.node;
+  const flow = context.routedFlow;
+  const way = flow === undefined ? undefined : view.fib.predict(flow);
+  if (way?.kind !== "route" || way.route === undefined || way.gateway !== undefined) return undefined;
+  const { route } = way;
+  const own = view.state.addresses.find(
+    (one) =>
+      route.protocol === "kernel" &&
+      one.interface === link.index &&
+      cidrText(cidrOf(one.address, one.prefixLength)) === route.destination,
+  );
+  return present({
+    text: routeText(route, view.state.links),
+    own: own === undefined ? undefined : `${own.address}/${own.prefixLength}`,
+    // A bridge of this node has hosts of this node.
+    isWide: own !== undefined && link.kind !== "bridge" && own.prefixLength <= WIDE[own.family],
+  });
 }
 
 /** The next hop of a route to one network only: another node of the cluster, a VPN's other end. */

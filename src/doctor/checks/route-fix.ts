@@ -3,6 +3,7 @@ import { hostCidr, isHostCidr } from "../../address/ip.ts";
 import { RT_TABLE, routingTableText } from "../../linux/route/constants.ts";
 import type { Route } from "../../linux/route/route.ts";
 import { command } from "../../text/command.ts";
+import { ANYWHERE } from "../anywhere.ts";
 import { familyFlag, type CheckContext } from "../check.ts";
 import type { Fix } from "../finding.ts";
 import type { RepairPlace } from "../remedy/repair.ts";
@@ -64,11 +65,17 @@ export function routeBackPast(
   return isOwn ? deleteRoute(context, "node", refusing) : { fix: routeBack(context, destination) };
 }
 
-/** A route to the destination alone, by the gateway of the default route. */
-export function hostRoute(context: CheckContext): (Fix | undefined)[] {
+/** A route to the destination alone, by the gateway of a default route. @param by which one; the first where it is not said */
+export function hostRoute(
+  context: CheckContext,
+  place: RepairPlace = "node",
+  by?: Route,
+): (Fix | undefined)[] {
   const { family, target } = context;
-  const { routes, links } = context.node.view.state;
-  for (const route of routes) {
+  // An address that stands for all is nobody's destination.
+  if (target.address === ANYWHERE[family].address) return [];
+  const { routes, links } = (place === "node" ? context.node : context.inside!).view.state;
+  for (const route of by === undefined ? routes : [by]) {
     if (route.family !== family || route.table !== RT_TABLE.main || !isDefaultRoute(route)) continue;
     const hop = hopsOf(route).find((one) => one.gateway !== undefined);
     const link = links.find((one) => one.index === hop?.interface);
@@ -76,7 +83,7 @@ export function hostRoute(context: CheckContext): (Fix | undefined)[] {
     const prefix = hostCidr(target.address);
     const added = { ...linkRoute(link, prefix), gateway: hop.gateway };
     const line = command`ip ${familyFlag(prefix)} route add ${prefix} via ${hop.gateway} dev ${link.name}`;
-    return [context.fix("node", line, undefined, { kind: "add-route", place: "node", route: added })];
+    return [context.fix(place, line, undefined, { kind: "add-route", place, route: added })];
   }
   return [];
 }

@@ -11,6 +11,7 @@ import { familyFlag, finding, ruleEvidence, sysctlEvidence, type CheckContext } 
 import type { Evidence, Finding, Fix } from "../finding.ts";
 import { ownerOfDecision, ruleOfOwner } from "../whose.ts";
 import { decisionPlace } from "../wording.ts";
+import { masqueradeFirst } from "./nat-fix.ts";
 import { pastTranslation } from "./filter-cure.ts";
 import type { Decision } from "../predict/decision.ts";
 import { predictPath } from "../predict/predict.ts";
@@ -38,11 +39,13 @@ export function otherLinksAddress(context: CheckContext): Finding[] {
   const ofNode = own.prefixLength === ipBits(family) || link.layer === "loopback";
   if (ofNode) return context.path.translatedBy === undefined ? [] : [unannounced(context, own.address, link)];
   const there = `${own.address}/${own.prefixLength}`;
+  const by = context.path.translatedBy;
   return [
     finding("other-links-address", {
       text: `packets leave by ${outLink.name} with ${left.source}, the address of ${link.name}, another link of the node`,
-      owner: "the node's routing and translation",
+      owner: by === undefined ? "the node's routing and translation" : ownerOfDecision(by),
       evidence: [
+        ...ruleEvidence(by),
         { source: `addresses of ${link.name}`, value: there },
         {
           source: `addresses of ${outLink.name}`,
@@ -51,6 +54,10 @@ export function otherLinksAddress(context: CheckContext): Finding[] {
         { source: "source of the packet as it leaves", value: left.source },
       ],
       consequence: `the network behind ${outLink.name} drops foreign sources, or its answers come in by ${link.name}`,
+      fix:
+        by === undefined || mine[0] === undefined
+          ? []
+          : [byNextRule(context, by) ?? masqueradeFirst(context, by, outLink.name)],
       advice: [
         mine[0] === undefined
           ? onOut[0] === undefined

@@ -4,10 +4,7 @@ import { command } from "../../text/command.ts";
 import { sysctlWord } from "../../linux/sysctl-name.ts";
 import { familyFlag, finding, said, sysctlEvidence, type CheckContext, ruleEvidence } from "../check.ts";
 import type { Finding } from "../finding.ts";
-import { routeText } from "../predict/fib.ts";
-import type { Leg } from "../predict/predict.ts";
 import { pastRule } from "./filter-cure.ts";
-import { stopText } from "../stop-text.ts";
 import { decisionPlace, decisionText, quotedDecision } from "../wording.ts";
 import { ownerOfDecision } from "../whose.ts";
 import { present } from "../../present.ts";
@@ -176,49 +173,4 @@ function untrackedByIpvs(context: CheckContext, source: string): Finding[] {
       advice: ["kube-proxy sets it when it starts: find the program that changed it since"],
     }),
   ];
-}
-
-/** Every next hop of a multipath route is judged: flows that are sent by one that fails are lost. */
-export function failingLegs(context: CheckContext): Finding[] {
-  const { legs } = context.predicted;
-  const total = legs.reduce((sum, leg) => sum + leg.weight, 0);
-  const failing = legs.filter((leg) => leg.path.stops.length > 0);
-  // Where all fail, the route is not the reason.
-  if (failing.length === 0 || failing.length === legs.length) return [];
-  return failing.map((leg) => legFinding(context, leg, total));
-}
-
-function legFinding(context: CheckContext, leg: Leg, total: number): Finding {
-  const state = (leg.place === "node" ? context.node : context.inside!).view.state;
-  const name = leg.link?.name ?? "a link that is gone";
-  const twins = context.predicted.legs.filter((one) => one.link === leg.link);
-  const by = twins.length > 1 && leg.gateway !== undefined ? `${name} via ${leg.gateway}` : name;
-  const stop = leg.path.stops[0]!;
-  const untranslated = stop.kind === "untranslated";
-  const why = untranslated
-    ? `is not translated (${stop.source} leaves as it is)`
-    : `fails: ${stopText(stop)}`;
-  const found = finding("leg-fails", {
-    text: `the leg by ${by} of “${routeText(leg.route, state.links)}” ${why}; it takes ${leg.weight} of ${total} parts of the flows`,
-    owner: "the node's routing",
-    evidence: [
-      {
-        source: leg.place === "node" ? "ip route" : `ip route in ${context.pod.name}`,
-        value: routeText(leg.route, state.links),
-      },
-      { source: `what goes by ${by}`, value: stopText(stop) },
-    ],
-    consequence:
-      leg.taken === undefined
-        ? "some connections work and others do not, by a hash of their addresses and ports"
-        : leg.taken
-          ? "all connections to this destination take this leg; others may work"
-          : "this destination takes another leg and works; others do not",
-    advice: [
-      untranslated
-        ? `translate what leaves by ${by}, too: a rule without an interface, or one for each`
-        : `mend what stops it there, or take ${by} out of the route`,
-    ],
-  });
-  return leg.taken === false ? { ...found, stopsTraffic: false, severity: "warning" } : found;
 }

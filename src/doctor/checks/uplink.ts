@@ -4,7 +4,9 @@ import { command } from "../../text/command.ts";
 import { familyFlag, finding, type CheckContext } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import { routeText } from "../predict/fib.ts";
-import { neighbourAt } from "../predict/link-state.ts";
+import { asksNeighbours, neighbourAt } from "../predict/link-state.ts";
+import { preparedNamespace } from "../predict/walk.ts";
+import type { NodeView } from "../predict/view.ts";
 import { nextHopOf } from "../predict/next-hop.ts";
 import { present } from "../../present.ts";
 import type { PodState } from "../../snapshot/snapshot.ts";
@@ -57,16 +59,19 @@ export function pinnedGateway(context: CheckContext): Finding[] {
   const gateway = nextHopOf(context.snapshot.node, context.path);
   if (outLink === undefined || gateway === undefined || end !== "outside") return [];
   const known = neighbourAt(context.node.view, outLink, gateway);
-  if (known?.state !== "permanent" || known.mac === undefined) return [];
+  // A link without ARP has such entries by itself.
+  const isFixed = known?.state === "permanent" || (known?.state === "noarp" && asksNeighbours(outLink));
+  if (!isFixed || known?.mac === undefined) return [];
+  const state = known.state.toUpperCase();
   const flag = familyOf(gateway) === 6 ? "-6 " : "";
   return [
     finding("uplink-gateway-pinned", {
-      text: `the node has ${gateway === context.path.left?.destination ? "" : "its gateway "}${gateway} fixed at ${known.mac} (PERMANENT), and does not ask whether that is still so`,
+      text: `the node has ${gateway === context.path.left?.destination ? "" : "its gateway "}${gateway} fixed at ${known.mac} (${state}), and does not ask whether that is still so`,
       owner: "the program that fixed the entry",
       evidence: [
         {
           source: `ip ${flag}neigh show dev ${outLink.name}`,
-          value: `${gateway} lladdr ${known.mac} PERMANENT`,
+          value: `${gateway} lladdr ${known.mac} ${state}`,
         },
       ],
       consequence:
@@ -135,7 +140,8 @@ export function inwardRoute(context: CheckContext, when: "certain" | "silent"): 
   const holder = context.snapshot.pods.find(
     (pod) => pod.state?.addresses.some((one) => one.address === way.gateway) === true,
   );
-  const isDeadEnd = holder !== undefined && hasOnlyThisNode(context, holder);
+  const isDeadEnd =
+    holder !== undefined && hasOnlyThisNode(context, holder) && sendsBack(holder, routed.destination, view);
   if (isDeadEnd !== (when === "certain")) return [];
   const who = holder === undefined ? way.gateway : `${way.gateway} (${holder.name})`;
   return [
@@ -161,6 +167,12 @@ export function inwardRoute(context: CheckContext, when: "certain" | "silent"): 
       confidence: "likely",
     }),
   ];
+}
+
+/** By its own routes it gives a packet for there to this node once more. */
+function sendsBack({ state }: PodState, destination: string, node: NodeView): boolean {
+  const way = state === undefined ? undefined : preparedNamespace(state).view.fib.predict({ destination });
+  return way?.kind === "route" && way.gateway !== undefined && node.fib.isLocal(way.gateway);
 }
 
 /** Every link of the pod's is a veth whose other end is on this node. */

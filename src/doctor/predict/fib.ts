@@ -375,6 +375,16 @@ export function ignoresLinkDown(state: NamespaceState, family: IpFamily, link: L
   );
 }
 
+/**
+ * Whether the kernel passes over next hops whose neighbour is known not to answer: those of nexthop objects always
+ * (nexthop_is_good_nh), others where fib_multipath_use_neigh asks for it (fib_good_nh).
+ */
+export function passesOverSilent(state: NamespaceState, { family, nextHopId }: Route): boolean {
+  return (
+    nextHopId !== undefined || (family === 4 && state.sysctls["net.ipv4.fib_multipath_use_neigh"] === "1")
+  );
+}
+
 /** Whether a route leads over a link by any of its next hops (fib_info_nh_uses_dev). */
 export function usesLink(way: Extract<RouteResult, { kind: "route" }>, link: Link | undefined): boolean {
   if (way.route === undefined) return way.link.index === link?.index;
@@ -400,15 +410,23 @@ export function isDefaultRoute(route: Route): boolean {
 
 /** `default via 10.0.0.254 dev eth0 table 100 metric 5`, as `ip route` shows it. */
 export function routeText(route: Route, links: readonly Link[]): string {
-  return routeWords(route, links).join(" ");
+  return partsOf(route, hopsOf(route), links).join(" ");
 }
 
-/** The same word by word, as `ip route` takes it. */
+/** The same word by word, as `ip route` takes it: what a nexthop object says (its type, its hops) is the object's. */
 export function routeWords(route: Route, links: readonly Link[]): string[] {
+  return route.nextHopId === undefined
+    ? partsOf(route, hopsOf(route), links)
+    : partsOf({ ...route, type: "unicast" }, [], links);
+}
+
+function partsOf(route: Route, hops: readonly NextHop[], links: readonly Link[]): string[] {
   const parts: string[] = [];
   if (route.type !== "unicast") parts.push(route.type);
   parts.push(isDefaultRoute(route) ? "default" : route.destination);
-  for (const hop of hopsOf(route)) {
+  if (route.nextHopId !== undefined) parts.push("nhid", String(route.nextHopId));
+  const isWeighted = hops.some((hop) => hop.weight !== 1);
+  for (const hop of hops) {
     if (route.nextHops !== undefined) parts.push("nexthop");
     if (hop.gateway !== undefined) {
       const isOther = ipFamily(hop.gateway) !== route.family;
@@ -417,6 +435,7 @@ export function routeWords(route: Route, links: readonly Link[]): string[] {
     const link = links.find((one) => one.index === hop.interface);
     if (link !== undefined) parts.push("dev", link.name);
     if (hop.flags.includes("onlink")) parts.push("onlink");
+    if (isWeighted) parts.push("weight", String(hop.weight));
   }
   if (route.tos !== undefined)
     parts.splice(route.type === "unicast" ? 1 : 2, 0, "tos", `0x${route.tos.toString(16)}`);

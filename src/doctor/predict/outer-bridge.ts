@@ -59,8 +59,9 @@ export function arriveByPort(walk: Walk, machine: Machine, bridge: Link, port: L
 }
 
 /** A port without carrier is disabled by that: its link tells it. */
-function closedPort(walk: Walk, bridge: Link, port: Link): void {
+export function closedPort(walk: Walk, bridge: Link, port: Link): void {
   const state = port.port?.state;
-  if (state !== undefined && state !== "forwarding" && state !== "disabled")
+  if (state === "disabled" && (!port.up || port.carrier === false)) return;
+  if (state !== undefined && state !== "forwarding")
     walk.stop({ kind: "port-blocked", place: "node", link: port, bridge, state });
 }

@@ -1,13 +1,16 @@
 /** Predicts the path of a packet from a snapshot, and says how sure that is. */
 import { familyOf } from "../../address/ip.ts";
 import type { Link } from "../../linux/route/link.ts";
-import type { Route } from "../../linux/route/route.ts";
+import type { NextHop, Route } from "../../linux/route/route.ts";
 import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
 import { walkBack } from "./back.ts";
+import { passesOverSilent } from "./fib.ts";
+import { neighbourAt } from "./link-state.ts";
 import { explore, otherAnswer, type Doubt, type Explored, type Oracle } from "./oracle.ts";
 import { walkOut } from "./out.ts";
 import { signature, type Prediction, type Target } from "./path.ts";
 import type { Side } from "./side.ts";
+import type { NodeView } from "./view.ts";
 import { Walk, preparedNamespace, type Fork } from "./walk.ts";
 
 export interface PredictedPath {
@@ -50,6 +53,8 @@ export interface Leg {
   readonly weight: number;
   /** The kernel sends what goes between these two addresses this way; undefined when it chooses flow by flow. */
   readonly taken: boolean | undefined;
+  /** Its neighbour does not answer, and the kernel sends nothing this way while that is so. */
+  readonly passedOver: boolean;
   readonly path: Prediction;
   readonly certain: boolean;
 }
@@ -70,7 +75,9 @@ export function predictPath(snapshot: Snapshot, pod: PodState, target: Target): 
       return { explored, leg: legOf(snapshot, pod, fork, hop, explored) };
     });
   const chosen =
-    branches.find(({ leg }) => leg.taken === true) ?? branches.find(({ leg }) => leg.path.stops.length > 0);
+    branches.find(({ leg }) => leg.taken === true) ??
+    branches.find(({ leg }) => leg.path.stops.length > 0 && !leg.passedOver) ??
+    branches.find(({ leg }) => !leg.passedOver);
   const {
     result,
     doubts,
@@ -131,9 +138,21 @@ function legOf(
     gateway,
     weight,
     taken: taken === undefined ? undefined : taken === hop,
+    passedOver:
+      passesOverSilent(view.state, route) &&
+      isSilent(view, hops[hop]!) &&
+      !hops.every((one) => isSilent(view, one)),
     path: result.prediction,
     certain,
   };
+}
+
+/** The kernel has asked for its MAC address, and has none. */
+function isSilent(view: NodeView, { interface: index, gateway }: NextHop): boolean {
+  const link = view.linkAt(index);
+  const state =
+    link === undefined || gateway === undefined ? undefined : neighbourAt(view, link, gateway)?.state;
+  return state === "failed" || state === "incomplete";
 }
 
 interface Followed {
@@ -171,6 +190,7 @@ function predictionOf(walk: Walk): Prediction {
       sent: walk.sent,
       left: walk.left,
       outLink: walk.outLink,
+      outPort: walk.outPort,
       gateway: walk.gateway,
       inLink: walk.inLink,
       hostLink: walk.hostLink,
@@ -184,6 +204,7 @@ function predictionOf(walk: Walk): Prediction {
       encryptedBy: walk.encryptedBy,
       escaped: walk.escaped,
       routed: walk.routed,
+      marks: walk.marks,
       redirected: walk.redirected,
       translatedBy: walk.translatedBy,
       atLink: walk.atLink,

@@ -4,6 +4,7 @@ import { hostEndOf } from "../../snapshot/host-end.ts";
 import { runBridgeHook } from "./hooks.ts";
 import { isWithoutArp, linkDown, neighbourAt } from "./link-state.ts";
 import type { Machine } from "./machine.ts";
+import { closedPort } from "./outer-bridge.ts";
 import { solicit } from "./neighbour-discovery.ts";
 import { isAnsweredFor, silencedBy } from "./on-link.ts";
 import type { Packet } from "./packet.ts";
@@ -16,7 +17,7 @@ export function crossWire(walk: Walk, sent: Machine): Machine | undefined {
   if (host === undefined) {
     walk.blindSpots.push({
       place: "pod",
-      text: `${link.name} is ${link.kind === undefined ? "not a veth" : `a ${link.kind}`} whose other end is not on this node`,
+      text: `${link.name} (${link.kind ?? "no veth"}), whose other end is not on this node`,
       couldTranslate: true,
     });
     return undefined;
@@ -145,6 +146,7 @@ function crossBridge(
 /** From port to port. With br_netfilter on, the IP chains see the frame, too. */
 function bridgeOn(walk: Walk, machine: Machine, host: Link, bridge: Link, other: OtherPort): void {
   const { port: out } = other;
+  walk.outPort = out;
   if (host.port?.isolated === true && out.port?.isolated === true) {
     walk.stop({ kind: "port-isolated", place: "node", link: host, other: out });
   }
@@ -165,6 +167,8 @@ function bridgeOn(walk: Walk, machine: Machine, host: Link, bridge: Link, other:
   asIp("forward");
   asBridge("postrouting");
   asIp("postrouting");
+  linkDown(walk, "node", out);
+  closedPort(walk, bridge, out);
   walk.step("node", "bridge", `stays on ${bridge.name}, leaves by port ${out.name}`, machine.packet);
 }
 

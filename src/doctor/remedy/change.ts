@@ -20,6 +20,12 @@ export type Change =
   | Repair
   | { readonly kind: "delete-policy-rule"; readonly place: RepairPlace; readonly rule: PolicyRule }
   | { readonly kind: "delete-route"; readonly place: RepairPlace; readonly route: Route }
+  | {
+      readonly kind: "replace-route";
+      readonly place: RepairPlace;
+      readonly route: Route;
+      readonly by: Route;
+    }
   | { readonly kind: "add-route"; readonly place: RepairPlace; readonly route: Route }
   | { readonly kind: "link-mtu"; readonly place: RepairPlace; readonly link: string; readonly mtu: number }
   | { readonly kind: "port"; readonly link: string; readonly state: Partial<NonNullable<Link["port"]>> }
@@ -121,6 +127,8 @@ function changedState(state: NamespaceState, change: Change): NamespaceState | u
       return { ...state, rules: state.rules.filter((one) => one !== change.rule) };
     case "delete-route":
       return { ...state, routes: state.routes.filter((one) => one !== change.route) };
+    case "replace-route":
+      return { ...state, routes: state.routes.map((one) => (one === change.route ? change.by : one)) };
     case "add-route":
       return { ...state, routes: [...state.routes, change.route] };
     case "add-default-route":

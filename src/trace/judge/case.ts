@@ -71,7 +71,7 @@ export function dropIn(of: Case, inode: number): KernelDrop | undefined {
 /** @param where said of the place where no device is known: `in the pod` */
 export function dropVerdict(of: Case, step: StepNumber, drop: KernelDrop, where: string): StopReason {
   const link = linkOfDrop(of, drop);
-  const { text, code, owner, todo } = reasonOf(drop, link);
+  const { text, code, owner, todo } = reasonOf(of, drop, link);
   const said = `${drop.reason}${drop.function === undefined ? "" : ` in ${drop.function}`}`;
   const device = (link === undefined ? undefined : command`${link.name}`) ?? "DEVICE";
   return present({
@@ -96,10 +96,14 @@ function placeOf({ evidence }: Case, drop: KernelDrop): string {
   return drop.namespaceInode === evidence.survey.pod.inode ? " in the pod" : " on the node";
 }
 
-function reasonOf(drop: KernelDrop, link: Link | undefined): DropReason {
+function reasonOf({ evidence }: Case, drop: KernelDrop, link: Link | undefined): DropReason {
   const known = dropReason(drop.reason);
   // ip_forward gives this reason for both.
-  if (drop.reason === "IP_INHDR" && (drop.packet.ip?.ttl ?? 64) <= 1) return dropReason("TTL_EXPIRED");
+  if (drop.reason === "IP_INHDR" && (drop.packet.ip?.ttl ?? 64) <= 1) {
+    return dropReason(
+      drop.packet.ip?.source === evidence.flow.destination ? "ANSWER_TTL_EXPIRED" : "TTL_EXPIRED",
+    );
+  }
   if (known.code !== "qdisc-drops" || link?.qdisc === undefined) return known;
   // The plain reason says no more than the discipline's name.
   const text =

@@ -136,6 +136,13 @@ const REASONS: Readonly<Record<string, DropReason>> = {
     code: "ttl-exceeded",
     todo: "in the pod: sysctl net.ipv4.ip_default_ttl; a rule that sets the TTL: nft list ruleset | grep ttl",
   },
+  /** Ours: the kernel does not tell the directions apart. */
+  ANSWER_TTL_EXPIRED: {
+    text: "the time to live of the answer ran out: it came in with its last hop",
+    code: "ttl-exceeded",
+    owner: "the destination, or a router on the way back",
+    todo: "the TTL of answers is set outside (a rule against tethering, a server with a small default), unless a rule here does it: nft list ruleset | grep ttl",
+  },
   TCP_FLAGS: { text: "its TCP flags fit no state of the connection", ...SEGMENT },
   TCP_ZEROWINDOW: { text: "the receiver's window was zero", ...SEGMENT },
   TCP_OLD_DATA: { text: "its data were received before", ...SEGMENT },

@@ -187,6 +187,8 @@ function unansweredNeighbour(of: Case, leaving: PlacedPacket): StopReason | unde
     };
   }
   const word = v4 ? "ARP" : "a neighbour solicitation";
+  const onNetwork = answeredInVain(of, leaving, source, question, word);
+  if (onNetwork !== undefined) return onNetwork;
   return {
     step: 7,
     code: "source-unanswered",
@@ -200,6 +202,45 @@ function unansweredNeighbour(of: Case, leaving: PlacedPacket): StopReason | unde
           ...stopFix("node", command`ip -6 neigh add proxy ${source} dev ${name}`),
         ],
     evidence: [question],
+  };
+}
+
+/** The pod is on that network itself, behind another port of the bridge: it is the pod who has to answer. */
+function answeredInVain(
+  of: Case,
+  leaving: PlacedPacket,
+  source: string,
+  question: StepEvidence,
+  word: string,
+): StopReason | undefined {
+  const { hostLink, links } = of.evidence.survey.node!;
+  const out = links.find((link) => link.index === leaving.interfaceIndex);
+  if (hostLink?.master === undefined || out?.master !== hostLink.master) return undefined;
+  const answer = of.correlation.neighbours.find(
+    ({ where, way, interfaceIndex, packet }) =>
+      where === "node" &&
+      way === "in" &&
+      interfaceIndex === hostLink.index &&
+      (packet.arp?.operation === 2 ? packet.arp.senderIp : packet.icmp?.target) === source,
+  );
+  const bridge = links.find((link) => link.index === hostLink.master)?.name ?? "the bridge";
+  return {
+    step: 7,
+    code: answer === undefined ? "pod-silent" : "bridge-filter-drops",
+    reason: `it left by ${leaving.interface} as ${source}; the network there asks who has ${source} (${word}), and ${
+      answer === undefined
+        ? `${of.evidence.survey.pod.name} does not answer at ${hostLink.name}`
+        : `${of.evidence.survey.pod.name}'s answer comes in at ${hostLink.name} and does not leave ${bridge} again`
+    }`,
+    owner: answer === undefined ? "the pod's settings, or rules for ARP" : `the rules of ${bridge}`,
+    todo:
+      answer === undefined
+        ? `does the question reach the pod? bridge -d link show dev ${hostLink.name}; in the pod: sysctl net.ipv4.conf.all.arp_ignore`
+        : "nft list ruleset bridge; ebtables-legacy -L; arptables -L",
+    evidence: [
+      question,
+      ...(answer === undefined ? [] : [{ source: `capture on ${hostLink.name}`, lines: [answer.summary] }]),
+    ],
   };
 }
 
