@@ -157,10 +157,14 @@ function answersOf(
 /** Only of what gets through by the tables: where something stops it, that is the reason. */
 function suspicionsIn(context: CheckContext, gaps: string[]): Finding[] {
   if (context.path.stops.length > 0) return [];
-  const facts = CHECKS.flatMap((check) =>
-    check.suspects === undefined ? [] : answersOf(context, check, check.suspects, gaps),
-  ).map((found) => judged(context, found, () => []));
+  const facts = suspectedIn(context, gaps).map((found) => judged(context, found, suspectedIn));
   return [...withoutSymptoms(facts), ...otherwiseIn(context)];
+}
+
+function suspectedIn(context: CheckContext, gaps: string[] = []): Finding[] {
+  return CHECKS.flatMap((check) =>
+    check.suspects === undefined ? [] : answersOf(context, check, check.suspects, gaps),
+  );
 }
 
 /** More other ends of one path are not judged: each costs as much as the first. */

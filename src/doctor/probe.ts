@@ -284,6 +284,8 @@ function wentTo({ said, evidence }: SeenStop, target: string): string | undefine
 /** What is suspected of the pod's own link explains that its gateway is silent; all of it that no answer came. */
 function couldExplain({ code }: Finding, probe: SeenStop): boolean {
   if (UNANSWERED.has(probe.code)) return true;
+  // By the link that it should have left by it would have been translated.
+  if (probe.code === "nat-missing") return code === "rule-captures";
   return probe.code === "pod-gateway-unresolved" && catalogueEntry(code).step === "bridge";
 }
 

@@ -6,6 +6,14 @@ export interface PortRange {
   readonly last: number;
 }
 
+/** Ranges as `net.ipv4.ip_local_reserved_ports` has them: `8080,9148,30000-32767`. */
+export function parsePortRanges(text: string): PortRange[] {
+  return [...text.matchAll(/(\d+)(?:-(\d+))?/g)].map(([, first, last]) => ({
+    first: Number(first),
+    last: Number(last ?? first),
+  }));
+}
+
 /** Protocols whose ports nf_nat chooses from a range. A range for others (ICMP, GRE) would mean something else. */
 export const PORT_PROTOCOLS = ["tcp", "udp", "dccp", "sctp"] as const;
 

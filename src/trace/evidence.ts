@@ -147,6 +147,8 @@ export interface LocalPorts {
   readonly size: number;
   /** net.ipv4.ip_local_reserved_ports, when there are any. */
   readonly reserved?: string;
+  /** So many of the range it keeps from those who ask for none. */
+  readonly withheld: number;
   /** Of the range, held by sockets that are in the way. */
   readonly used: number;
 }

@@ -79,6 +79,17 @@ testWith(["root", "nft"])("the pod's local UDP ports are used up", async () => {
   );
 });
 
+testWith(["root", "nft"])("all of the pod's local ports are withheld", async () => {
+  world = await makeWorld();
+  world.in("pod", "sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 40009");
+  world.in("pod", "sysctl", "-qw", "net.ipv4.ip_local_reserved_ports=8080,40000-40003");
+  passes(world);
+  world.in("pod", "sysctl", "-qw", "net.ipv4.ip_local_reserved_ports=8080,39000-41000");
+  expect(stops(world, "pod-ports-exhausted")).toContain(
+    "has 10 ports, net.ipv4.ip_local_reserved_ports withholds 10 of them",
+  );
+});
+
 function bound({ pod }: PodWorld): InetSocket {
   const socket = InetSocket.open(pod, "udp", 4);
   socket.bindAnyPort();

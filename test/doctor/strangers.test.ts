@@ -20,7 +20,7 @@ import {
   WEB,
   type Situation,
 } from "./situation.ts";
-import { healthyWorld, snapshotOf, PLAN } from "./world.ts";
+import { healthyWorld, snapshotOf, PLAN, type World } from "./world.ts";
 
 const WEB6: Target = { address: PLAN.internet.httpIpv6, protocol: "tcp", port: 80 };
 const { blue, green } = PLAN.pods;
@@ -238,7 +238,144 @@ const SITUATIONS: readonly Situation[] = [
     says: /the hop limit of what ns-blue sends is 1/,
     fix: /sysctl -w net\.ipv6\.conf\.net1\.hop_limit=64$/,
   },
+  {
+    name: "a masquerade by a mark that another rule overwrites",
+    needs: ["iptables"],
+    healthy(world) {
+      node(world, "nft delete table inet wayout");
+      node(world, `iptables -t mangle -A PREROUTING -i ${bridge} -j MARK --set-xmark 0x2000/0x2000`);
+      node(world, "iptables -t nat -A POSTROUTING -m mark --mark 0x2000/0x2000 -j MASQUERADE");
+      node(world, `iptables -t mangle -A FORWARD -i ${bridge} -j MARK --set-xmark 0x10/0xff`);
+    },
+    fault: (world) => node(world, `iptables -t mangle -A FORWARD -i ${bridge} -j MARK --set-mark 0x10`),
+    code: "nat-mismatch",
+    says: /^“-m mark --mark 0x2000\/0x2000 -j MASQUERADE” would translate by the mark 0x2000 that ns-blue's packets get, but the rule “.*--set-xmark 0x10\/0xffffffff” in ip mangle FORWARD changes it to 0x10 before$/,
+    fix: /wayout nat apply/,
+    advice: /only the bits that are its own/,
+    evidence: /mark 0x10: table ip mangle chain FORWARD/,
+  },
+  {
+    name: "a Service without local endpoints, dropped by kube-proxy's mark",
+    needs: ["iptables"],
+    healthy: (world) => markDrop(world, `-A KUBE-XLB-Q -m comment --comment "shop/lb:http" -j RETURN\n`),
+    fault: (world) =>
+      markDrop(
+        world,
+        `-A KUBE-XLB-Q -m comment --comment "shop/lb:http has no local endpoints" -j KUBE-MARK-DROP\n`,
+      ),
+    code: "service-no-endpoints",
+    says: /^Service shop\/lb:http has no ready endpoints on this node: kube-proxy's “shop\/lb:http has no local endpoints” in ip nat KUBE-XLB-Q drops what ns-blue sends to it$/,
+    owner: /^kube-proxy, for the Service$/,
+    fix: /iptables -I FORWARD -s 10\.0\.0\.1 -d 198\.51\.100\.80 -j ACCEPT$/,
+    evidence: /KUBE-FIREWALL/,
+    heals: true,
+  },
+  {
+    name: "a Service that admits other sources only, dropped by kube-proxy's mark",
+    needs: ["iptables"],
+    healthy: (world) => markDrop(world, ""),
+    fault: (world) =>
+      markDrop(world, `-A KUBE-FW-Q -m comment --comment "shop/lb:http loadbalancer IP" -j KUBE-MARK-DROP\n`),
+    code: "filter-rule-drops",
+    says: /KUBE-FIREWALL drops what ns-blue sends$/,
+    advice: /loadBalancerSourceRanges/,
+    evidence: /led there by table ip nat chain KUBE-FW-Q handle \d+: .*shop\/lb:http loadbalancer IP/,
+  },
+  {
+    name: "a port that a Service does not have",
+    target: { address: "10.96.0.10", protocol: "tcp", port: 81 },
+    fault: (world) =>
+      nft(
+        world,
+        `table ip kube-proxy {
+          set cluster-ips { type ipv4_addr; elements = { 10.96.0.10 }; };
+          chain cluster-ips-check { ip daddr @cluster-ips reject; };
+          chain filter-forward { type filter hook forward priority -110; ct state new jump cluster-ips-check; };
+        }`,
+      ),
+    code: "filter-rule-drops",
+    says: /kube-proxy's rule “ip daddr @cluster-ips reject” in ip kube-proxy cluster-ips-check rejects/,
+    advice: /the Service has no tcp port 81/,
+  },
+  {
+    name: "the pod's global address is deprecated, and nothing translates its unique local one",
+    target: WEB6,
+    healthy(world) {
+      node(world, "nft delete table inet wayout");
+      node(world, `ip -6 addr add 2001:db8:77::1/64 dev ${bridge} nodad`);
+      pod(world, `ip -6 addr add 2001:db8:77::2/64 dev ${PLAN.podInterface} nodad`);
+    },
+    fault: (world) =>
+      pod(world, `ip -6 addr change 2001:db8:77::2/64 dev ${PLAN.podInterface} preferred_lft 0`),
+    code: "pod-address-unusable",
+    says: /^2001:db8:77::2 in ns-blue is deprecated .*: new connections get the source fd00:10::1, a unique local address/,
+    fix: /ip addr change 2001:db8:77::2\/64 dev net1 preferred_lft forever valid_lft forever$/,
+    heals: true,
+  },
+  {
+    name: "the other node has no route back to the pod",
+    target: { address: "10.0.7.9", protocol: "tcp", port: 80 },
+    fault(world) {
+      deadEnd(world, "peer0", "192.0.2.200/24");
+      node(world, "ip route add 10.0.7.0/24 via 192.0.2.201 dev peer0");
+      nft(world, "insert rule inet wayout postrouting ip daddr 10.0.7.0/24 accept\n");
+    },
+    code: "pod-network-unrouted",
+    says: /^“10\.0\.7\.0\/24 via 192\.0\.2\.201 dev peer0” leads to another node's part of the pod network: that node must have a route back to ns-blue \(10\.0\.0\.1\)/,
+    advice: /on that node: ip route get 10\.0\.0\.1: does it lead back by 192\.0\.2\.200\?/,
+    suspicion: true,
+  },
+  {
+    name: "a rule of the pod leads into a tunnel of its own",
+    healthy: (world) => pod(world, "ip rule add fwmark 7 lookup 51820"),
+    fault(world) {
+      pod(world, "ip link add wg0 type ifb");
+      pod(world, "ip addr add 10.8.0.2/32 dev wg0");
+      pod(world, "ip link set wg0 up");
+      pod(world, "ip route add default dev wg0 table 51820");
+      pod(world, "ip rule add not fwmark 51820 lookup 51820 pref 32000");
+    },
+    code: "pod-rule-captures",
+    says: /^rule “32000: not from all fwmark 0xca6c lookup 51820” in ns-blue sends packets to 198\.51\.100\.80 to table 51820 and into wg0 \(ifb\) there/,
+    fix: /ip netns exec ns-blue ip rule del priority 32000 not from all fwmark 0xca6c lookup 51820$/,
+    suspicion: true,
+  },
+  {
+    name: "a VPN's routes take the destination, and its other end answers nobody",
+    healthy(world) {
+      deadEnd(world, "tailscale0", "100.64.0.7/32");
+      node(world, "ip rule add lookup 52 pref 5270");
+    },
+    fault: (world) => node(world, "ip route add 198.51.100.0/24 dev tailscale0 table 52"),
+    code: "rule-captures",
+    says: /^rule “5270: from all lookup 52” sends what ns-blue sends out by tailscale0/,
+    owner: /Tailscale/,
+    // The answers come back all the same.
+    fix: /^\S+ netns exec node ip rule add priority 5269 from 10\.0\.0\.1 lookup main$/,
+    suspicion: true,
+  },
 ];
+
+/** kube-proxy's rules for a load balancer's address before Kubernetes 1.26. @param rules of the Service's own chains */
+function markDrop(world: World, rules: string): void {
+  const tables = `*filter
+:KUBE-FIREWALL - [0:0]
+-F FORWARD
+-A FORWARD -j KUBE-FIREWALL
+-A KUBE-FIREWALL -m mark --mark 0x8000/0x8000 -j DROP
+COMMIT
+*nat
+:KUBE-MARK-DROP - [0:0]
+:KUBE-XLB-Q - [0:0]
+:KUBE-FW-Q - [0:0]
+-F PREROUTING
+-A PREROUTING -d ${WEB.address} -p tcp -j KUBE-FW-Q
+-A KUBE-FW-Q -j KUBE-XLB-Q
+-A KUBE-MARK-DROP -j MARK --set-xmark 0x8000/0x8000
+${rules}COMMIT
+`;
+  ask(world.node, ["iptables-restore", "--noflush"], tables);
+}
 
 describe("a report", () => testSituations(SITUATIONS));
 

@@ -152,6 +152,12 @@ testWith(["root", "nft"])("a service's address that stands for another pod, or f
     after: expect.stringMatching(/^10\.20\.0\.1:\d+$/),
     rule: { table: "hairpin" },
   });
+  const closed = world.trace({ destination: "10.96.0.12:443" });
+  expect(closed.outcome).toBe("stopped");
+  expect(closed.stop).toMatchObject({ step: 4, code: "ends-on-node", rule: { table: "services" } });
+  expect(closed.stop!.reason).toMatch(
+    /redirect to :8443.* redirects it to 10\.20\.0\.1:8443, the node itself, and nothing listens there/,
+  );
   await serve(world.node, 8443);
   const local = world.trace({ destination: "10.96.0.12:443" });
   expect(local.outcome).toBe("answered");

@@ -9,6 +9,7 @@ export const POD_SENDS_AMISS = [
   "pod-rule-captures",
   "pod-route-captures",
   "pod-nat-foreign-address",
+  "pod-address-unusable",
 ] as const;
 /** The node has no right way back to the pod. */
 export const NO_WAY_BACK = [

@@ -225,7 +225,7 @@ export const NODE_ROUTE = {
     stopsTraffic: true,
     dependsOn: [],
     about:
-      "Each node's pods have a part of one range, and each node routes the others' parts to them. What has no such route leaves by the default route, and the routers there have no route to pods.",
+      "Each node's pods have a part of one range, and each node routes the others' parts to them. What has no such route leaves by the default route, and the routers there have no route to pods. Answers need one on the other node as well.",
   },
   "network-overlap": {
     step: "node-route",

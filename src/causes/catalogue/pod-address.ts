@@ -14,12 +14,12 @@ export const POD_ADDRESS = {
   },
   "pod-address-unusable": {
     step: "pod-address",
-    title: "the pod's IPv6 address failed duplicate address detection, or still waits for it",
+    title: "the pod's IPv6 address failed duplicate address detection, still waits for it, or is deprecated",
     severity: "error",
     stopsTraffic: true,
     dependsOn: NO_POD_LINK,
     about:
-      "An address with the flag `dadfailed` or `tentative` is not used as a source. Another holder of the address answered, or the link had no carrier while the kernel asked.",
+      "An address with the flag `dadfailed` or `tentative` is not used as a source. Another holder of the address answered, or the link had no carrier while the kernel asked. One that is deprecated is used only for want of another, be that a unique local one.",
   },
   "duplicate-address": {
     step: "pod-address",

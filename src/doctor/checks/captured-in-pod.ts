@@ -35,6 +35,31 @@ export function capturedInPod(context: CheckContext): Finding[] {
   ];
 }
 
+/** The same for what goes into a tunnel of the pod's own, where no answer came: what happens in there cannot be seen. */
+export function intoPodTunnel(context: CheckContext): Finding[] {
+  const { inside, path, target, pod } = context;
+  const { podLink } = path;
+  if (inside === undefined || podLink === undefined || podLink.kind === "veth") return [];
+  if (path.end !== "unknown" || path.stops.length > 0) return [];
+  const rules = blamedInPod(context);
+  const [rule] = rules;
+  if (rule === undefined) return [];
+  const kind = podLink.kind === undefined ? "" : ` (${podLink.kind})`;
+  return [
+    finding("pod-rule-captures", {
+      text: `${rulesText(rules)} in ${pod.name} ${rules.length === 1 ? "sends" : "send"} packets to ${target.address} to table ${routingTableText(rule.table)} and into ${podLink.name}${kind} there; without it they would leave by the node`,
+      owner: ownerOfPolicyRule(rule) ?? "the program that made the rule in the pod (a VPN)",
+      evidence: rules.map((one) => ({ source: `ip rule in ${pod.name}`, value: policyRuleText(one) })),
+      consequence: `what is behind ${podLink.name} does not answer`,
+      fix: rules.flatMap((one) => deletePolicyRule(context, one, "pod")),
+      advice: [
+        `or repair the tunnel: does its other end answer (of WireGuard, in the pod: wg show)? Without the rule the pod's packets go past it`,
+      ],
+      confidence: "likely",
+    }),
+  ];
+}
+
 /**
  * The rules of the pod without which the packet gets through: one, or several that lead to one table, so that without the
  * first the packet meets the next. A rule that refuses by itself is told as that.

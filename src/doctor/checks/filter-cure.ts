@@ -16,6 +16,7 @@ import type { Link } from "../../linux/route/link.ts";
 import type { Stop } from "../predict/path.ts";
 import { decisionText, isLegacy, legacyProgram, ruleNumber } from "../wording.ts";
 import type { Listener } from "../../linux/socket-diag.ts";
+import { deciderOf } from "./service.ts";
 import { raised, usedUp, type UsedUp } from "./limit-cure.ts";
 import { productOfDecision } from "../whose.ts";
 
@@ -114,11 +115,24 @@ export function filterCure(
   }
   if (isSynProxy(by)) return pastSynProxy(context, stop);
   const product = productOfDecision(by)?.product;
-  if (product === "kube-proxy" && /^KUBE-PROXY-FIREWALL$|^firewall-/.test(by.chain.name)) {
+  const { chain } = deciderOf(context, by);
+  if (
+    /^KUBE-PROXY-FIREWALL$|^KUBE-FW-/.test(chain.name) ||
+    (product === "kube-proxy" && chain.name.startsWith("firewall-"))
+  ) {
     return {
       fix: [],
       advice: [
         "the Service admits only the sources in its loadBalancerSourceRanges: name the pods' range there, or ask its cluster address",
+      ],
+    };
+  }
+  if (product === "kube-proxy" && by.chain.name === "cluster-ips-check") {
+    const { address, port, protocol } = context.target;
+    return {
+      fix: [],
+      advice: [
+        `${address} is a Service's own address, and the Service has no ${protocol} port ${port}: see its ports: kubectl get services -A | grep -wF ${address}`,
       ],
     };
   }
@@ -280,7 +294,7 @@ export function pastTranslation(
 }
 
 /** Another product's rule stays: this pod's packets are accepted in front of it. Only that pair, where one is known. */
-function exemption(context: CheckContext, decided: Decided, senders: Senders): (Fix | undefined)[] {
+export function exemption(context: CheckContext, decided: Decided, senders: Senders): (Fix | undefined)[] {
   const { table, base } = decided.by;
   if (!["ip", "ip6", "inet"].includes(table.family) || base.base.type === "nat") return [];
   const conditions = conditionsOf(context, decided, senders);

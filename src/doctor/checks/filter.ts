@@ -19,6 +19,7 @@ import {
 import {
   counterEvidence,
   discoveryText,
+  exemption,
   filterCure,
   isForProxy,
   isSynProxy,
@@ -34,6 +35,7 @@ import { invalid } from "./invalid.ts";
 import { accepts, usedUp, type UsedUp } from "./limit-cure.ts";
 import {
   askForEndpoints,
+  deciderOf,
   emptyService,
   unknownService,
   withoutServers,
@@ -102,6 +104,7 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
     owner,
     evidence: [
       { source: place, value: decisionCounted(by) },
+      ...leadingEvidence(by),
       {
         source: "hook",
         value: `${by.base.base.hook}, priority ${by.base.base.priority}, in ${stop.place === "pod" ? context.pod.name : "the node"}`,
@@ -115,6 +118,13 @@ function dropped(context: CheckContext, stop: Filtered): Finding {
     fix: cure.fix,
     advice: cure.advice,
   });
+}
+
+/** A rule that asks for nothing (`-j DROP` of a chain for that) says by what it was reached. */
+function leadingEvidence({ table, base, from }: Decision): Evidence[] {
+  if (from === undefined) return [];
+  const leading = { table, base, ...from };
+  return [{ source: `led there by ${decisionPlace(leading)}`, value: decisionCounted(leading) }];
 }
 
 /** @param used what is said of a limit that is used up, where the verdict depends on one */
@@ -143,14 +153,21 @@ function proxyText(context: CheckContext, by: Decision): string {
 /** kube-proxy does what it must: the Service has nobody behind it. */
 function withoutEndpoints(context: CheckContext, stop: Filtered, service: EmptyService): Finding {
   const { by } = stop.stop;
-  const cure = filterCure(context, stop);
+  const decider = deciderOf(context, by);
+  const refuses = by.action !== undefined;
   return finding("service-no-endpoints", {
-    text: `Service ${service.name} has no ready endpoints${service.elsewhere ? " on this node" : ""}: kube-proxy's “${service.said}” in ${decisionChain(by)} refuses what ${context.pod.name} sends to it`,
+    text: `Service ${service.name} has no ready endpoints${service.elsewhere ? " on this node" : ""}: kube-proxy's “${service.said}” in ${decisionChain(decider)} ${refuses ? "refuses" : "drops"} what ${context.pod.name} sends to it`,
     owner: "kube-proxy, for the Service",
-    evidence: [...ruleEvidence(by), { source: "kube-proxy says", value: service.said }],
-    consequence: "connections to the Service's address are refused at once",
+    evidence: [
+      ...(decider === by ? [] : ruleEvidence(decider)),
+      ...ruleEvidence(by),
+      { source: "kube-proxy says", value: service.said },
+    ],
+    consequence: refuses
+      ? "connections to the Service's address are refused at once"
+      : "what is sent to the Service's address gets no answer",
     // An external address may be an outside address as well: there the packet may go past the Service.
-    fix: service.elsewhere ? cure.fix : [],
+    fix: service.elsewhere ? exemption(context, { ...stop, by }, "from the destination") : [],
     advice: [
       `see why: ${askForEndpoints(service.name)}`,
       ...(service.elsewhere
@@ -173,9 +190,12 @@ function markEvidence({ path }: CheckContext, { stop, direction }: Filtered): Ev
       (one.kind === "meta" && one.key === "mark" && one.sreg === undefined) ||
       (one.kind === "match" && one.name === "mark"),
   );
-  const markedBy = direction === "out" ? path.routed?.markedBy : undefined;
+  const markedBy = direction === "out" ? path.marks?.at(-1)?.by : undefined;
   if (asksMark !== true || markedBy === undefined) return [];
-  return [{ source: `the mark is set by ${decisionPlace(markedBy)}`, value: decisionCounted(markedBy) }];
+  return [
+    { source: `the mark is set by ${decisionPlace(markedBy)}`, value: decisionCounted(markedBy) },
+    ...leadingEvidence(markedBy),
+  ];
 }
 
 /** How far a limit is used, as it was read. */

@@ -18,9 +18,9 @@ import type { Stop } from "../predict/path.ts";
 import { masqueradeAddress } from "../predict/nat.ts";
 import { onLinkPrefix } from "../predict/on-link.ts";
 import type { Candidate } from "../predict/near-miss.ts";
-import { decisionPlace } from "../wording.ts";
-import { ownerOfDecision, productOfDecision } from "../whose.ts";
-import { nearest } from "./nat-candidates.ts";
+import { decisionChain, decisionPlace, decisionText, statelessText } from "../wording.ts";
+import { ownerOfDecision, productOfDecision, ruleOfOwner } from "../whose.ts";
+import { lostMark, nearest, type LostMark } from "./nat-candidates.ts";
 import { masqueradeFirst, natFix } from "./nat-fix.ts";
 import { flushedRule, programElsewhere } from "./nat-missing.ts";
 import { dropped } from "./nat-dropped.ts";
@@ -81,6 +81,8 @@ function untranslated(context: CheckContext): Finding[] {
   const consequence = "no router outside has a route back to it: requests leave, answers do not come";
   const elsewhere = programElsewhere(context, base, consequence);
   if (elsewhere !== undefined && best?.misses.length !== 0) return [elsewhere];
+  const lost = lostMark(context);
+  if (lost !== undefined && best?.misses.length !== 0) return [overwritten(context, lost, base, consequence)];
   if (best === undefined || (best.misses.length > 1 && best.before === undefined)) {
     const flushed = flushedRule(context, base, consequence);
     if (flushed !== undefined) return [flushed];
@@ -153,6 +155,34 @@ function nearMiss(
     consequence,
     fix: natFix(context),
     confidence: "likely",
+  });
+}
+
+/** Two programs use the same bits of the mark, or one sets all of them where it means its own. */
+function overwritten(
+  context: CheckContext,
+  { candidate, given, overwritten: by }: LostMark,
+  base: readonly Evidence[],
+  consequence: string,
+): Finding {
+  const { table, chain, rule, text } = candidate;
+  const own = statelessText(rule, table);
+  const place = decisionPlace({ table, chain, base: chain as never, rule });
+  const [before, now] = [given, by].map(({ mark }) => `0x${mark.toString(16)}`);
+  return finding("nat-mismatch", {
+    text: `“${own}” would translate by the mark ${before} that ${context.pod.name}'s packets get, but ${ruleOfOwner(by.by)} in ${decisionChain(by.by)} changes it to ${now} before`,
+    owner: ownerOfDecision(by.by),
+    evidence: [
+      ...base,
+      { source: place, value: text },
+      { source: `mark ${before}: ${decisionPlace(given.by)}`, value: decisionText(given.by) },
+      { source: `mark ${now}: ${decisionPlace(by.by)}`, value: decisionText(by.by) },
+    ],
+    consequence,
+    fix: natFix(context),
+    advice: [
+      `or let the rule in ${decisionChain(by.by)} change only the bits that are its own (--set-xmark VALUE/MASK; nft: meta mark set meta mark or VALUE)`,
+    ],
   });
 }
 

@@ -14,7 +14,7 @@ import { proxyWithoutRoute, sourceUnanswered, ttlExceeded } from "./unanswered.t
 import { hostRoute, routeBackBeside, routeBackPast } from "./route-fix.ts";
 import { noRoute } from "./no-route.ts";
 import { capturedByRoute } from "./dead-route.ts";
-import { networkAgent, unroutedNetwork } from "./pod-network.ts";
+import { networkAgent, routeBackMissing, unroutedNetwork } from "./pod-network.ts";
 import { otherLinksAddress, otherUplinksNetwork, silentUplink } from "./source-network.ts";
 import { enslavedUplink, inwardRoute, pinnedGateway, withoutArp } from "./uplink.ts";
 import { linkManager, networkdDeletes } from "../link-managers.ts";
@@ -73,6 +73,7 @@ export const nodeRoute: Check = {
     ...capturedElsewhere(context),
     ...pinnedGateway(context),
     ...unroutedNetwork(context),
+    ...routeBackMissing(context),
     ...inwardRoute(context, "silent"),
     ...otherLinksAddress(context),
     ...otherUplinksNetwork(context),

@@ -3,6 +3,7 @@ import { IPV6_MIN_MTU } from "../../linux/link-layer.ts";
 import { addressOf, familyOf } from "../../address/ip.ts";
 import { command } from "../../text/command.ts";
 import { cidrContains, cidrOf } from "../../address/cidr.ts";
+import { isUniqueLocalAddress } from "../../address/special-purpose.ts";
 import type { Address } from "../../linux/route/address.ts";
 import type { Link } from "../../linux/route/link.ts";
 import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
@@ -20,7 +21,7 @@ export const podAddress: Check = {
     if (inside === undefined) return [];
     // Nobody says that there is none when they were not read.
     if (snapshot.missing.some(({ where, what }) => where === pod.name && what === "addresses")) return [];
-    return [...noAddress(context), ...duplicates(context), ...gatewayTaken(context)];
+    return [...noAddress(context), ...passedOver(context), ...duplicates(context), ...gatewayTaken(context)];
   },
 };
 
@@ -111,6 +112,64 @@ function noAddress(context: CheckContext): Finding[] {
     }),
   ];
 }
+
+/**
+ * RFC 6724 prefers an address that may be used to one that may not: the pod has one that routers outside know, and sends
+ * with its unique local one.
+ */
+function passedOver(context: CheckContext): Finding[] {
+  const { pod, inside, path } = context;
+  const { source } = path;
+  if (source?.local !== true || context.stops("untranslated").length === 0) return [];
+  const { view } = inside!;
+  const better = view.state.addresses.find(
+    (one) =>
+      one.family === 6 &&
+      one.scope === "global" &&
+      !isUniqueLocalAddress(one.address) &&
+      one.flags.some((flag) => UNUSED.has(flag)),
+  );
+  const link = view.linkAt(better?.interface);
+  if (better === undefined || link === undefined) return [];
+  const isOld = better.flags.includes("deprecated");
+  const why = isOld
+    ? "deprecated (its preferred lifetime is over)"
+    : better.flags.includes("dadfailed")
+      ? "refused as a duplicate"
+      : "still being checked for duplicates";
+  const cidr = `${better.address}/${better.prefixLength}`;
+  const isOfRouter = better.protocol === "kernel_ra";
+  return [
+    finding("pod-address-unusable", {
+      text: `${better.address} in ${pod.name} is ${why}: new connections get the source ${source.address.address}, a unique local address, which nothing translates`,
+      owner: isOfRouter ? "the router that advertises the prefix" : OWNER,
+      evidence: [
+        { source: `addresses of ${link.name}`, value: `${cidr} ${better.flags.join(" ")}` },
+        { source: "source that the kernel chooses", value: source.address.address },
+      ],
+      consequence: "no router outside has a route back to a unique local address",
+      fix:
+        isOld && !isOfRouter
+          ? [
+              context.fix(
+                "pod",
+                command`ip addr change ${cidr} dev ${link.name} preferred_lft forever valid_lft forever`,
+              ),
+            ]
+          : [],
+      advice: isOfRouter
+        ? [
+            "see why the router advertises the prefix with a preferred lifetime of 0: the prefix is being replaced",
+          ]
+        : isOld
+          ? ["if the prefix is being replaced: give the pod an address out of the new one"]
+          : [`find the other host that has ${better.address}`],
+    }),
+  ];
+}
+
+/** What keeps an address from being the source of new connections. */
+const UNUSED: ReadonlySet<string> = new Set(["deprecated", "tentative", "dadfailed"]);
 
 /** The address at which the node's neighbour table last saw this MAC address. */
 function rememberedAddress(context: CheckContext, link: Link): string | undefined {

@@ -38,6 +38,42 @@ export function unroutedNetwork(context: CheckContext): Finding[] {
   return [findingOf(context, left.destination, family, used, siblings)];
 }
 
+/**
+ * To another node's part of the range there is a route, and packets go there with the pod's own address: answers need one
+ * on that node. Only where no answer came.
+ */
+export function routeBackMissing(context: CheckContext): Finding[] {
+  const { left, end, sent, outLink } = context.path;
+  const { view } = context.node;
+  if (left === undefined || sent === undefined || end !== "outside" || left.source !== sent.source) return [];
+  const family = familyOf(left.destination);
+  const way = view.fib.predict({ destination: left.destination });
+  if (way.kind !== "route" || way.route === undefined || way.gateway === undefined) return [];
+  const { route, gateway } = way;
+  if (!isPart(route, family, cidrOf(sent.source, RANGE[family]))) return [];
+  const text = routeText(route, view.state.links);
+  const mine = view.state.addresses.find(
+    (one) => one.interface === outLink?.index && one.family === family && one.scope === "global",
+  );
+  const own = cidrText(cidrOf(sent.source, USUAL_PART[family]));
+  return [
+    finding("pod-network-unrouted", {
+      text: `“${text}” leads to another node's part of the pod network: that node must have a route back to ${context.pod.name} (${sent.source}), whose address packets keep`,
+      owner: `the pod network's agent on ${gateway}`,
+      evidence: [
+        { source: `ip route get ${left.destination}`, value: text },
+        { source: "source of the packet as it leaves", value: left.source },
+      ],
+      consequence: "without that route its answers go to its default gateway",
+      advice: [
+        `on that node: ip route get ${sent.source}: does it lead back by ${mine?.address ?? "this node"}? Otherwise see why its agent made no route to this node's part (${own}, or as it is cut)`,
+        "or the destination itself does not answer: look there",
+      ],
+      confidence: "possible",
+    }),
+  ];
+}
+
 function findingOf(
   context: CheckContext,
   destination: string,

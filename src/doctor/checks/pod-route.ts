@@ -6,7 +6,7 @@ import type { Finding } from "../finding.ts";
 import { routeText } from "../predict/fib.ts";
 import { policyRuleText } from "../predict/rule-selector.ts";
 import { deletePolicyRule } from "./captured.ts";
-import { capturedInPod } from "./captured-in-pod.ts";
+import { capturedInPod, intoPodTunnel } from "./captured-in-pod.ts";
 import { capturedByPodRoute } from "./dead-route.ts";
 import { likelyGateway } from "./likely-gateway.ts";
 import { deleteRoute } from "./route-fix.ts";
@@ -25,6 +25,7 @@ const SEEN: Readonly<Record<string, string>> = {
 
 export const podRoute: Check = {
   step: "pod-route",
+  suspects: intoPodTunnel,
   codes: ["pod-rule-captures", "pod-route-captures", "pod-no-route", "pod-route-refused"],
   run(context) {
     return [

@@ -41,8 +41,20 @@ export function askForEndpoints(service: string): string {
   return `kubectl -n ${namespace} get endpointslices -l kubernetes.io/service-name=${name}`;
 }
 
+/**
+ * Who decided about what a rule drops by its mark (kube-proxy of old: KUBE-MARK-DROP, and KUBE-FIREWALL later): the rule
+ * that led to the marking. The one that dropped it where no such mark was given.
+ */
+export function deciderOf({ path }: CheckContext, by: Decision): Decision {
+  const marked = path.marks?.find((one) => one.by.chain.name === "KUBE-MARK-DROP")?.by;
+  if (by.chain.name !== "KUBE-FIREWALL" || marked?.from === undefined) return by;
+  const { chain, rule } = marked.from;
+  return { table: marked.table, base: marked.base, chain, rule };
+}
+
 /** The Service for whose lack of endpoints kube-proxy stops the packet; undefined when that is not why. */
-export function emptyService(context: CheckContext, by: Decision): EmptyService | undefined {
+export function emptyService(context: CheckContext, stopping: Decision): EmptyService | undefined {
+  const by = deciderOf(context, stopping);
   const comment = by.rule === undefined ? undefined : commentOf(by.rule);
   const named = /^(?<name>\S+\/\S+) has no (?<local>local )?endpoints$/.exec(comment ?? "")?.groups;
   if (named !== undefined) {

@@ -47,13 +47,14 @@ function own(context: CheckContext): Finding[] {
   );
   const lost = flows.find((flow) => hasLostAddress(context, flow));
   if (lost !== undefined) return [addressLost(context, lost)];
+  // Where it goes explains more than as whom.
+  const moved = flows.find((flow) => leadsToTheDead(context, flow) || leadsElsewhere(predicted, flow));
+  if (moved !== undefined) return [outdated(context, moved, movedText(moved, path, context))];
   const left = path.left.source;
   const untranslated = flows.find(
     (flow) => path.end === "outside" && flow.translatedTo === flow.source && left !== flow.source,
   );
-  if (untranslated !== undefined) return [outdated(context, untranslated, untranslatedText(untranslated))];
-  const moved = flows.find((flow) => leadsToTheDead(context, flow) || leadsElsewhere(predicted, flow));
-  return moved === undefined ? [] : [outdated(context, moved, movedText(moved, path, context))];
+  return untranslated === undefined ? [] : [outdated(context, untranslated, untranslatedText(untranslated))];
 }
 
 /** Nobody answers where it goes, and what is chosen today is one other end. */
@@ -175,10 +176,10 @@ function stuck(context: CheckContext): Finding[] {
 
 /** What a flow to another destination keeps that a new one would not get. */
 function outdatedText(context: CheckContext, flow: FlowGroup): string | undefined {
-  if (flow.translatedTo === flow.source && isOutdated(context, flow)) return untranslatedText(flow);
   const predicted = predictedFor(context, flow);
-  if (predicted?.certain !== true || predicted.path.stops.length > 0) return undefined;
-  return leadsElsewhere(predicted, flow) ? movedText(flow, predicted.path, context) : undefined;
+  const isCertain = predicted?.certain === true && predicted.path.stops.length === 0;
+  if (isCertain && leadsElsewhere(predicted, flow)) return movedText(flow, predicted.path, context);
+  return flow.translatedTo === flow.source && isOutdated(context, flow) ? untranslatedText(flow) : undefined;
 }
 
 /** So many of a pod's flows are asked for, each by a prediction. */

@@ -16,6 +16,7 @@ export type HookedChain = Chain & { readonly base: BaseChain };
 interface Position {
   readonly chain: Chain;
   readonly rules: readonly CompiledRule[];
+  readonly from: Decision["from"];
   next: number;
 }
 
@@ -30,6 +31,7 @@ export function runChain(machine: Machine, table: Table, base: HookedChain): Cha
       chain: at.chain,
       base,
       rule: compiled?.rule,
+      from: at.from,
     });
   for (;;) {
     compiled = at.rules[at.next++];
@@ -47,6 +49,7 @@ export function runChain(machine: Machine, table: Table, base: HookedChain): Cha
       base,
       rule: compiled.rule,
       action: result.action,
+      from: at.from,
     });
     switch (result.verdict) {
       case "accept":
@@ -61,7 +64,7 @@ export function runChain(machine: Machine, table: Table, base: HookedChain): Cha
         const target = table.chains.find((chain) => chain.name === result.chain);
         if (target === undefined || stack.length >= DEEPEST_JUMP) return { verdict: "drop", by };
         if (result.verdict === "jump") stack.push(at);
-        at = enter(table, target);
+        at = enter(table, target, { chain: at.chain, rule: compiled.rule });
         break;
       }
       case "return": {
@@ -79,8 +82,8 @@ export function runChain(machine: Machine, table: Table, base: HookedChain): Cha
   }
 }
 
-function enter(table: Table, chain: Chain): Position {
-  return { chain, rules: compiledRules(table, chain), next: 0 };
+function enter(table: Table, chain: Chain, from?: Decision["from"]): Position {
+  return { chain, rules: compiledRules(table, chain), from, next: 0 };
 }
 
 function policy(table: Table, base: HookedChain): ChainResult {

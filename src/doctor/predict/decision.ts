@@ -9,6 +9,8 @@ export interface Decision {
   readonly base: Chain & { readonly base: BaseChain };
   /** Absent when the policy decided. */
   readonly rule?: Rule;
+  /** The rule that led into the chain; absent in a base chain. */
+  readonly from?: { readonly chain: Chain; readonly rule: Rule };
   /** What the rule did besides its verdict: `masquerade`, `reject with tcp reset`. */
   readonly action?: string;
 }

@@ -121,11 +121,10 @@ function compileMetaSet(key: MetaKey, word: number): Step {
   if (key !== "mark") return () => CONTINUE;
   return (machine) => {
     const why = machine.whyUnknown(word, 4);
-    machine.markedBy = machine.here?.();
     // A mark nobody can foresee: rules that look at it later ask again.
-    if (why === undefined) machine.packet = { ...machine.packet, mark: machine.loadNumber(word) };
-    else machine.unknownMark = why;
-    if (why === undefined) machine.unknownMark = undefined;
+    machine.unknownMark = why;
+    if (why === undefined) machine.setMark(machine.loadNumber(word));
+    else machine.markedBy = machine.here?.();
     return CONTINUE;
   };
 }

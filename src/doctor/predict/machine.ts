@@ -15,6 +15,12 @@ import type { NodeView } from "./view.ts";
 
 const REGISTER_BYTES = 64 + 16;
 
+/** A mark, and the rule that gave it to the packet. */
+export interface GivenMark {
+  readonly mark: number;
+  readonly by: Decision;
+}
+
 /** Everything that one hook call has to look at. */
 export class Machine {
   readonly registers = new Uint8Array(REGISTER_BYTES);
@@ -54,6 +60,8 @@ export class Machine {
   clashes = false;
   /** The flow that an answer belongs to and that conntrack did not find: it looked in another zone. */
   lostFlow: Flow | undefined;
+  /** The marks that rules gave it one after the other; what nobody can foresee is none of them. */
+  readonly marks: GivenMark[] = [];
   /** The rule that set the mark, and the one that set the TTL. */
   markedBy: Decision | undefined;
   ttlBy: Decision | undefined;
@@ -75,6 +83,13 @@ export class Machine {
   nextHop: string | undefined;
   /** Set by a nat statement: what the flow shall become. */
   wanted: NatRange | undefined;
+
+  /** A rule sets the packet's mark (xt_MARK, nft_meta). */
+  setMark(mark: number): void {
+    this.markedBy = this.here?.();
+    if (this.markedBy !== undefined) this.marks.push({ mark: mark >>> 0, by: this.markedBy });
+    this.packet = { ...this.packet, mark: mark >>> 0 };
+  }
 
   get headers(): Headers {
     if (this.#headersOf !== this.packet) {

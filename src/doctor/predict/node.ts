@@ -87,6 +87,7 @@ function leaveNode(
   // A SYN proxy begins the flow of a packet that was not tracked.
   walk.nodeFlow = machine.flow;
   const sentSource = machine.packet.source;
+  walk.marks = [...machine.marks];
   const post = walk.hook("node", machine, "postrouting");
   encrypt(walk, machine, result.link, sentSource);
   walk.translatedBy = post.translated;

@@ -10,7 +10,7 @@ import type { HookStop } from "./hooks.ts";
 import type { LocalEnd } from "./local-end.ts";
 import type { Silence } from "./on-link.ts";
 import type { Direction, Side } from "./side.ts";
-import type { Sender } from "./machine.ts";
+import type { GivenMark, Sender } from "./machine.ts";
 import type { SourceChoice } from "./source-address.ts";
 import type { PortRange } from "../../linux/ip-protocol.ts";
 import type { Protocol, Tuple } from "./packet.ts";
@@ -291,6 +291,8 @@ export interface Prediction {
     readonly dscp: number;
     readonly markedBy: Decision | undefined;
   };
+  /** The marks that the node's rules gave it on its way out, in their order. */
+  readonly marks?: readonly GivenMark[];
   /** The node's rule that gave the packet another destination, and which: `203.0.113.55:3128`. */
   readonly redirected?: { readonly by: Decision; readonly to: string };
   readonly outLink?: Link;

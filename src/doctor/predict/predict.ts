@@ -204,6 +204,7 @@ function predictionOf(walk: Walk): Prediction {
       encryptedBy: walk.encryptedBy,
       escaped: walk.escaped,
       routed: walk.routed,
+      marks: walk.marks,
       redirected: walk.redirected,
       translatedBy: walk.translatedBy,
       atLink: walk.atLink,

@@ -61,6 +61,7 @@ export class Walk {
   zonedBy: Decision | undefined;
   redirected: Prediction["redirected"];
   routed: Prediction["routed"];
+  marks: Prediction["marks"];
   /** Routes with several next hops that the packet met on its way out. */
   readonly forks: Fork[] = [];
   podLink: Link | undefined;

@@ -1,5 +1,5 @@
 /** A fix is judged like a packet: the change is made in the snapshot, and the same questions are asked again. */
-import { predictPath } from "../predict/predict.ts";
+import { predictPath, type PredictedPath } from "../predict/predict.ts";
 import { CheckContext } from "../check.ts";
 import { inOrder } from "../../text/command.ts";
 import type { Finding, Fix } from "../finding.ts";
@@ -26,12 +26,14 @@ export function judged(
   if (lost !== undefined) return instead(found, `not by “${commands}”: ${lost}`);
   const { target } = context;
   const predicted = predictPath(changed.snapshot, changed.pod, target);
-  const after = raise(new CheckContext(changed.snapshot, changed.pod, target, predicted));
-  const stays = after.some((one) => one.code === found.code && one.text === found.text);
-  if (stays) return instead(found, `“${commands}” alone changes nothing here`);
+  const stays = (now: Changed, path: PredictedPath): boolean =>
+    raise(new CheckContext(now.snapshot, now.pod, target, path)).some(
+      (one) => one.code === found.code && one.text === found.text,
+    );
+  if (stays(changed, predicted)) return instead(found, `“${commands}” alone changes nothing here`);
   const rest = predicted.path.stops.length === 0 ? [] : restOf(context, found, changes, raise);
   const all = [...found.fix, ...rest];
-  return { ...found, fix: inOneLine(needed(context, all, stopsAfter(context, all))) };
+  return { ...found, fix: inOneLine(needed(context, all, stays)) };
 }
 
 /** What shows only when the first is mended, and is the work of the same rules: an answer that is not tracked either. */
@@ -71,21 +73,33 @@ function restOf(
   return [];
 }
 
-/** Without those that change nothing beside the others. @param stops how many are left when all are done */
-function needed(context: CheckContext, fixes: readonly Fix[], stops: number): readonly Fix[] {
+/** Without those that change nothing beside the others. @param stays whether the finding is there in a changed world */
+function needed(
+  context: CheckContext,
+  fixes: readonly Fix[],
+  stays: (changed: Changed, path: PredictedPath) => boolean,
+): readonly Fix[] {
   let kept = fixes;
+  if (fixes.length < 2) return kept;
+  const stops = after(context, fixes)?.predicted.path.stops.length ?? Infinity;
   for (const fix of fixes) {
     const others = kept.filter((one) => one !== fix);
-    if (others.length > 0 && stopsAfter(context, others) <= stops) kept = others;
+    const then = others.length === 0 ? undefined : after(context, others);
+    if (then === undefined || then.predicted.path.stops.length > stops) continue;
+    // What is only suspected stops nothing by the tables: there the finding itself says whether it is mended.
+    if (!stays(then.changed, then.predicted)) kept = others;
   }
   return kept;
 }
 
-function stopsAfter({ snapshot, pod, target }: CheckContext, fixes: readonly Fix[]): number {
+function after(
+  { snapshot, pod, target }: CheckContext,
+  fixes: readonly Fix[],
+): { readonly changed: Changed; readonly predicted: PredictedPath } | undefined {
   const changes = fixes.flatMap((one) => one.change ?? one.repair ?? []);
   const changed = withChanges(snapshot, pod, changes);
-  if (changed === undefined) return Infinity;
-  return predictPath(changed.snapshot, changed.pod, target).path.stops.length;
+  if (changed === undefined) return undefined;
+  return { changed, predicted: predictPath(changed.snapshot, changed.pod, target) };
 }
 
 /** What heals only together is one line: people paste the first that they see. What `--fix` does itself stays apart. */

@@ -9,6 +9,7 @@ import { metRules } from "./rules.ts";
 import { at, startOf } from "./finding.ts";
 import { correlateInbound, inboundSteps, publishedEnd } from "./inbound.ts";
 import { stepsOf } from "./steps.ts";
+import { isRefusedHere } from "./stop-redirected.ts";
 import { translationsOf } from "./translation.ts";
 import { present } from "../../present.ts";
 
@@ -63,8 +64,8 @@ function outcomeOf(of: Case): TraceReport["outcome"] {
   const { evidence, correlation } = of;
   const state = evidence.exchange?.state.kind;
   if (state === "answered") return "answered";
-  // A reset that the node made (a reject rule) is no answer of the destination.
-  if (state === "refused") return isFromDestination(of) ? "refused" : "stopped";
+  // A reset that the node made (a reject rule, a redirection to a port of its own) is no answer of the destination.
+  if (state === "refused") return isFromDestination(of) && !isRefusedHere(of) ? "refused" : "stopped";
   const delivered = correlation.back.some((packet) => packet.place === "pod");
   return evidence.exchange === undefined && delivered ? "answered" : "stopped";
 }
@@ -162,8 +163,21 @@ function translationReports(of: Case): Pick<TraceReport, "translation" | "destin
   return Object.assign({}, ...reports) as Pick<TraceReport, "translation" | "destinationTranslation">;
 }
 
-function notesOf({ evidence }: Case): string[] {
-  const notes: string[] = [];
+/** An address that one would look for outside, and that is this node's own. */
+function endsHere(of: Case): string[] {
+  const { node } = of.evidence.survey;
+  const { destination } = of.evidence.flow;
+  if (node === undefined || !isLocal(of) || realDestination(of) !== destination) return [];
+  const own = node.addresses.find(({ address }) => address === destination);
+  if (own === undefined) return [`a local route takes ${destination}: it ends on this node`];
+  const link = node.links.find(({ index }) => index === own.interface);
+  if (link === undefined || link.index === node.entry?.index) return [];
+  return [`${destination} is an address of ${link.name}: it ends on this node`];
+}
+
+function notesOf(of: Case): string[] {
+  const { evidence } = of;
+  const notes: string[] = endsHere(of);
   const podLink = evidence.survey.pod.link;
   const { node } = evidence.survey;
   const outMtu =

@@ -10,6 +10,7 @@ import { stoppedInbound } from "./inbound-stop.ts";
 import { stoppedAtNode } from "./stop-at-node.ts";
 import { stoppedInPod, stoppedInPodOnReturn } from "./stop-in-pod.ts";
 import { hairpinOff, stoppedOnVeth, stoppedOnBridge } from "./stop-on-veth.ts";
+import { refusedHere } from "./stop-redirected.ts";
 import { stoppedOnReturn } from "./stop-on-return.ts";
 import { requestUnanswered, stoppedInBridge, stoppedOutside } from "./stop-outside.ts";
 
@@ -24,6 +25,8 @@ function verdictOf(of: Case): StopReason {
   const at = (list: readonly PlacedPacket[], place: string, way: string): boolean =>
     list.some((packet) => packet.place === place && packet.way === way);
   if (of.evidence.exchange?.connected === true) return requestUnanswered(of);
+  const here = refusedHere(of);
+  if (here !== undefined) return here;
   // A refusal that the node made itself is no answer from outside.
   const isOwnRefusal = back.length > 0 && !at(back, "uplink", "in") && !isLocal(of) && !wasSwitched(of);
   if (isOwnRefusal && !at(out, "uplink", "out")) return stoppedAtNode(of);
@@ -36,18 +39,32 @@ function verdictOf(of: Case): StopReason {
   }
   if (!at(out, "pod", "out")) return stoppedInPod(of);
   const { node } = of.evidence.survey;
-  if (node === undefined) {
+  if (node === undefined) return leftUnseen(of);
+  if (!at(out, "veth", "in")) return stoppedOnVeth(of);
+  const hairpin = hairpinOff(of);
+  if (hairpin !== undefined) return hairpin;
+  if (node.bridge !== undefined && !at(out, "bridge", "in")) return stoppedOnBridge(of);
+  return stoppedAtNode(of);
+}
+
+/** A veth has its other end somewhere; what goes into a tunnel of the pod's own is out of sight by its nature. */
+function leftUnseen({ evidence }: Case): StopReason {
+  const { link, name } = evidence.survey.pod;
+  if (link === undefined || link.kind === "veth") {
     return {
       step: 2,
       code: "host-link-missing",
       reason: "it left the pod by an interface whose other end is not visible from here",
     };
   }
-  if (!at(out, "veth", "in")) return stoppedOnVeth(of);
-  const hairpin = hairpinOff(of);
-  if (hairpin !== undefined) return hairpin;
-  if (node.bridge !== undefined && !at(out, "bridge", "in")) return stoppedOnBridge(of);
-  return stoppedAtNode(of);
+  const kind = link.kind === undefined ? "" : ` (${link.kind})`;
+  return {
+    step: 7,
+    code: "no-answer",
+    reason: `it left ${name} by ${link.name}${kind}, whose other end is not on this node, and no answer came`,
+    owner: `the program that made ${link.name} in the pod`,
+    todo: `in the pod: does ${link.name} work (of WireGuard: wg show)? Does the route belong there?`,
+  };
 }
 
 function lastSeen({ evidence, correlation }: Case): string {

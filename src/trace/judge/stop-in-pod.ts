@@ -13,6 +13,7 @@ import {
   withCommand,
   stopFix,
 } from "./case.ts";
+import type { LocalPorts } from "../evidence.ts";
 import { wrongPodMac } from "./shared-causes.ts";
 import { deliveredFromElsewhere } from "./elsewhere.ts";
 import { droppingRule } from "./rules.ts";
@@ -112,9 +113,11 @@ const USUAL_PORTS = 28_232;
 
 function portsUsedUp({ evidence }: Case): StopReason | undefined {
   const { localPorts: ports, exchange, flow } = evidence;
-  if (ports === undefined || ports.used === 0 || exchange?.state.kind !== "failed") return undefined;
+  if (ports === undefined || exchange?.state.kind !== "failed") return undefined;
+  const { size, withheld } = ports;
+  if (ports.used === 0 && withheld < size) return undefined;
   const where = endText(flow.destination, flow.destinationPort ?? 0);
-  const wider = ports.size < USUAL_PORTS ? "32768 60999" : "1024 65535";
+  const wider = size < USUAL_PORTS ? "32768 60999" : "1024 65535";
   const lines = [
     `net.ipv4.ip_local_port_range = ${ports.range}`,
     ...(ports.reserved === undefined ? [] : [`net.ipv4.ip_local_reserved_ports = ${ports.reserved}`]),
@@ -122,7 +125,7 @@ function portsUsedUp({ evidence }: Case): StopReason | undefined {
   return {
     step: 1,
     code: "pod-ports-exhausted",
-    reason: `the pod has no local port left for ${where}: net.ipv4.ip_local_port_range in it has ${ports.size} ports, and ${ports.used} of them are in use`,
+    reason: `the pod has no local port left for ${where}: net.ipv4.ip_local_port_range in it has ${size} ports, ${takenText(ports)}`,
     owner: "the pod's settings, and its programs' connections",
     todo: "in the pod: ss -tan; keep fewer connections open, or set a wider range in the pod's sysctls",
     fix: stopFix("pod", command`sysctl -w net.ipv4.ip_local_port_range=${wider}`),
@@ -137,6 +140,12 @@ function portsUsedUp({ evidence }: Case): StopReason | undefined {
       { source: "the socket in the pod", lines: [`${exchange.state.said} (${exchange.state.code})`] },
     ],
   };
+}
+
+function takenText({ withheld, used }: LocalPorts): string {
+  if (withheld === 0) return `and ${used} of them are in use`;
+  const rest = used === 0 ? "" : `, and ${used} are in use`;
+  return `net.ipv4.ip_local_reserved_ports withholds ${withheld} of them${rest}`;
 }
 
 function noRouteInPod(of: Case, code: string, said: string): StopReason {

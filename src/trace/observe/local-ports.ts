@@ -1,5 +1,6 @@
 /** The pod's own local ports: how many there are, and how many its sockets hold. */
 import type { NetworkNamespace } from "../../kernel/namespace.ts";
+import { parsePortRanges } from "../../linux/ip-protocol.ts";
 import { readPodTable } from "../../pods/pod-socket.ts";
 import { readSysctl } from "../../kernel/sysctl.ts";
 import type { FlowPattern, LocalPorts } from "../evidence.ts";
@@ -29,8 +30,16 @@ function localPorts(
     range: `${low} ${high}`,
     size: high - low + 1,
     reserved: reserved === undefined || reserved === "" ? undefined : reserved,
+    withheld: withheldOf(reserved ?? "", low, high),
     used: used.size,
   });
+}
+
+/** How many ports between the two the kernel gives to nobody. */
+function withheldOf(reserved: string, low: number, high: number): number {
+  return parsePortRanges(reserved)
+    .map(({ first, last }) => Math.min(last, high) - Math.max(first, low) + 1)
+    .reduce((sum, count) => sum + Math.max(0, count), 0);
 }
 
 /** @throws SystemError EFBIG. Local and remote port of each socket, by /proc/net/tcp and its like: `0100007F:1F90 00000000:0000`. */

@@ -64,12 +64,6 @@ const DESTINATION = { ...SOURCE, manip: "destination" } as const;
 
 const pass = (): StepResult => CONTINUE;
 
-/** xt_set_mark_tg… */
-function setMark(machine: Machine, mark: number): void {
-  machine.markedBy = machine.here?.();
-  machine.packet = { ...machine.packet, mark: mark >>> 0 };
-}
-
 function changeTtl(machine: Machine, { change, by }: HopLimitTarget): StepResult {
   const { ttl } = machine.packet;
   const now = change === "set" ? by : change === "inc" ? Math.min(ttl + by, 255) : Math.max(ttl - by, 0);
@@ -99,7 +93,7 @@ const ALL = [
   }),
 
   target(MARK, (machine, { mark, mask }) => {
-    if (machine.unknownMark === undefined) setMark(machine, (machine.packet.mark & ~mask) ^ mark);
+    if (machine.unknownMark === undefined) machine.setMark((machine.packet.mark & ~mask) ^ mark);
     return CONTINUE;
   }),
   target(CONNMARK, (machine, { mode, mark, connectionMask, packetMask, shift }) => {
@@ -113,7 +107,7 @@ const ALL = [
       flow.mark = ((flow.mark & ~connectionMask) ^ shifted(packet.mark & packetMask)) >>> 0;
       flow.unknownMark = machine.unknownMark;
     } else {
-      setMark(machine, (packet.mark & ~packetMask) ^ shifted(flow.mark & connectionMask));
+      machine.setMark((packet.mark & ~packetMask) ^ shifted(flow.mark & connectionMask));
       machine.unknownMark = flow.unknownMark;
     }
     return CONTINUE;
@@ -148,7 +142,7 @@ const ALL = [
     if (!takeByProxy(machine, to)) {
       return { verdict: "drop", action: `TPROXY to port ${port}, where no transparent proxy listens` };
     }
-    setMark(machine, (machine.packet.mark & ~mask) ^ mark);
+    machine.setMark((machine.packet.mark & ~mask) ^ mark);
     return { verdict: "accept", action: `TPROXY to port ${port}` };
   }),
 
