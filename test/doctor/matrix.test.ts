@@ -13,6 +13,7 @@ import type { Fault } from "../../src/lab/faults/fault.ts";
 import { PLAN } from "../../src/lab/plan.ts";
 import type { World } from "../../src/lab/world.ts";
 import { expectInert } from "./inert.ts";
+import { until } from "../support/until.ts";
 import { testWith } from "../support/witness.ts";
 import { askFrom, fetchFrom, servePod, uploadFrom, labWorld, serveInternet, snapshotOf } from "./world.ts";
 
@@ -115,7 +116,8 @@ describe("one fault", () => {
 
         if (fault.beyondRepair === true || found!.fix.length === 0) fault.mend(world);
         else expect(found!.fix.map((one) => paste(one.command)).filter((said) => said !== "")).toEqual([]);
-        expect(reaches(world, fault, target)).toBe(true);
+        // A link that is up again has its carrier a moment later.
+        await until(() => reaches(world, fault, target), `${fault.name} is mended, and traffic passes`);
         const healed = look(world, asked, fault.onlyLive);
         expect(stopping(healed)).toEqual([]);
         expect(healed.healthy).toBe(true);
