@@ -82,6 +82,7 @@ const PICTURES: readonly Picture[] = [
       for (let presses = 0; presses < 6; presses++) {
         await page.keyboard.press("[");
         await page.waitForTimeout(1200);
+        await page.locator("h1", { hasText: "could reach" }).waitFor();
         if ((await page.locator("h1").textContent())?.startsWith("0 of 2") === true) break;
       }
       await page.locator(".changed").waitFor();

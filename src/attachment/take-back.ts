@@ -10,6 +10,7 @@ import {
 import { type NetworkNamespace } from "../kernel/namespace.ts";
 import { isLack } from "../nat/backends/backends.ts";
 import { openNat } from "../nat/open.ts";
+import { givenUpBecause, podRoute } from "../pods/pod-socket.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import { writeSysctl } from "../kernel/sysctl.ts";
 import { removeBridge } from "../network/bridge.ts";
@@ -143,8 +144,14 @@ function leavePod(
 function isOurs(attachment: AttachmentRecord, pod: NetworkNamespace | undefined): boolean {
   if (pod === undefined) return !namedNamespaces().includes(attachment.label);
   if (attachment.cookie !== undefined) return true;
-  using inside = Rtnetlink.open(pod);
-  return inside.links({ statistics: false }).every(({ name }) => name === "lo");
+  using inside = podRoute(pod);
+  try {
+    return inside.links({ statistics: false }).every(({ name }) => name === "lo");
+  } catch (error) {
+    // More than are read are more than one.
+    if (givenUpBecause(error) === undefined) throw error;
+    return false;
+  }
 }
 
 function setLoopbackDown(pod: NetworkNamespace): void {

@@ -250,7 +250,7 @@ async function addressesOf(pod: string): Promise<string[]> {
     code: "pod-without-address",
     kind: "broken",
     doing: `finding the flows of pod ${pod}`,
-    said: "it has no address, so no flow can be its own",
+    said: "no address of it was found, so no flow can be told to be its own",
     todo: `${command`wayout doctor ${pod}` ?? "wayout doctor"} says why.`,
   });
 }

@@ -1,9 +1,12 @@
 /** When the agent looks, with looks that the test answers itself. */
 import { expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { Answered } from "../../src/agent/api/ask-self.ts";
 import { Historian } from "../../src/agent/historian.ts";
 import { cutValue } from "../../src/agent/journal/parts.ts";
-import type { JournalEvent } from "../../src/agent/journal/journal.ts";
+import { Journal, type JournalEvent } from "../../src/agent/journal/journal.ts";
 import type { Look } from "../../src/agent/look/look.ts";
 import { Looks } from "../../src/agent/look/looks.ts";
 import { NetworkNotes } from "../../src/agent/network-notes.ts";
@@ -15,7 +18,7 @@ const RULES = { kind: "rules", generation: 7, pid: 1, process: "firewalld" } as 
 function answer(healthy: boolean): Answered {
   const findings = healthy ? [] : [{ code: "forward-dropped", text: "dropped", stopsTraffic: true } as const];
   const look = {
-    snapshot: cutValue({}),
+    snapshot: cutValue({ healthy }),
     ends: [],
     verdicts: [{ pod: "blue", healthy, blind: false, answer: "fine", findings }],
   } as unknown as Look;
@@ -34,24 +37,25 @@ class Scene {
     new NetworkNotes(() => ({ links: [], addresses: [], routes: [] })),
     (event) => void this.events.push(event),
   );
-  readonly agent = new Looks(
-    {
-      run: async () => {
-        this.looks++;
-        return new Promise((resolve) => {
-          this.#asked.push(resolve);
-          this.#waiting?.();
-        });
-      },
-      log: { write: (level, event) => void this.log.push(`${level} ${event}`) },
-      historian: this.historian,
-      journal: undefined,
-      looked: () => {},
-    },
-    TIMES,
-  );
+  readonly agent: Looks;
 
-  constructor() {
+  constructor(journal?: Journal, times = TIMES) {
+    this.agent = new Looks(
+      {
+        run: async () => {
+          this.looks++;
+          return new Promise((resolve) => {
+            this.#asked.push(resolve);
+            this.#waiting?.();
+          });
+        },
+        log: { write: (level, event) => void this.log.push(`${level} ${event}`) },
+        historian: this.historian,
+        journal,
+        looked: () => {},
+      },
+      times,
+    );
     afterThisTest(() => this.agent.stop());
   }
 
@@ -103,6 +107,24 @@ test("what changes in the middle of a look is looked at again before anything is
   }
   const [lost, back] = ["1 pod lost its way out", "1 pod has its way out again"];
   expect(told).toEqual([[], [lost], [lost], [lost, back]]);
+});
+
+test("each time that pods lose or gain their way out is on a snapshot, however soon after the last", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "wayout-looks-"));
+  afterThisTest(() => rmSync(directory, { recursive: true, force: true }));
+  using journal = Journal.write(join(directory, "journal.db"));
+  const scene = new Scene(journal, { ...TIMES, keepMs: 600_000 });
+  await scene.answers(answer(true));
+  for (let times = 0; times < 16; times++) {
+    scene.change();
+    await scene.answers(answer(times % 2 === 1));
+    // Events of one millisecond are of one snapshot.
+    await Bun.sleep(2);
+  }
+  const told = scene.events.filter(({ kind }) => kind === "way-out");
+  expect(told).toHaveLength(16);
+  for (const { at, text } of told)
+    expect(journal.snapshotAt(at)).toEqual({ at, snapshot: { healthy: text.includes("again") } });
 });
 
 test("a look that fails is told once, and compares with the last that did not", async () => {

@@ -16,6 +16,7 @@ const PORT = 6443;
 const ADMIN_TOKEN = "admin-of-the-test";
 /** etcd is there in a second, the server in four; a busy machine takes longer. */
 const READY_MS = 120_000;
+const MOST_CONFLICTS = 20;
 
 /** `test`, for what needs the real server; runs in `npm run test:kubernetes` only, for it takes long. */
 export function testWithServer(): typeof test {
@@ -132,10 +133,15 @@ export class RealApiServer implements ClusterApi {
     ask(this.outside, this.#command(["-n", space, isThere ? "replace" : "create", "-f", "-"]), text);
     if (object["status"] === undefined) return;
     const path = object.kind === "Node" ? "/api/v1/nodes" : `/api/v1/namespaces/${space}/pods`;
-    const there = this.json<ApiObject>("-n", space, "get", name);
-    const next = JSON.stringify({ ...there, status: object["status"] });
     const raw = ["replace", "--raw", `${path}/${object.metadata.name}/status`, "-f", "-"];
-    ask(this.outside, this.#command(raw), next);
+    for (let attempt = 0; ; attempt++) {
+      const there = this.json<ApiObject>("-n", space, "get", name);
+      const next = JSON.stringify({ ...there, status: object["status"] });
+      const told = run(this.outside, this.#command(raw), next);
+      if (told.exitCode === 0) return;
+      // An agent writes its condition at the same time: as every client, it is tried again on what is there by then.
+      if (attempt === MOST_CONFLICTS || !told.stderr.includes("(Conflict)")) throw new Error(told.stderr);
+    }
   }
 
   /** A token of the account that the manifests give the agent, as a pod would have it. */

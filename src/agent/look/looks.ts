@@ -29,6 +29,8 @@ const TIMES: LookTimes = { settleMs: 150, keepMs: 10_000, savedMs: 5_000, rest: 
 /** A lab is there to be looked at. */
 const LAB_REST = 0.5;
 const KEPT_AT_ONCE = 5;
+/** Besides, those on which pods lost or gained their way out: a break that heals at once can be seen on no other. */
+const CHANGES_AT_ONCE = 20;
 
 export interface LooksOptions {
   /** Runs this program with these words, in the node's namespace. */
@@ -48,13 +50,32 @@ interface Begun {
   readonly change: RulesChange | undefined;
 }
 
+/** So many at once, and for long one in so many milliseconds. */
+class Allowance {
+  /** When all that was used would have been due. */
+  #usedUpTo = Number.NEGATIVE_INFINITY;
+
+  constructor(
+    private readonly everyMs: number,
+    private readonly atOnce: number,
+  ) {}
+
+  get waitMs(): number {
+    return Math.max(0, this.#usedUpTo - (this.atOnce - 1) * this.everyMs - performance.now());
+  }
+
+  use(): void {
+    this.#usedUpTo = Math.max(this.#usedUpTo, performance.now()) + this.everyMs;
+  }
+}
+
 export class Looks implements AgentListener {
   readonly #stop = new AbortController();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #due = Number.POSITIVE_INFINITY;
   #budget: { readonly left: number; readonly at: number };
-  /** When the snapshots that were kept would all have been due. */
-  #keptUpTo = Number.NEGATIVE_INFINITY;
+  readonly #kept: Allowance;
+  readonly #changesKept: Allowance;
   #looking = false;
   /** Whether the last look was passed over. */
   #passedOver = false;
@@ -79,6 +100,8 @@ export class Looks implements AgentListener {
     private readonly times = options.lab === true ? { ...TIMES, rest: LAB_REST } : TIMES,
   ) {
     this.#budget = { left: times.savedMs, at: performance.now() };
+    this.#kept = new Allowance(times.keepMs, KEPT_AT_ONCE);
+    this.#changesKept = new Allowance(times.keepMs, CHANGES_AT_ONCE);
     this.#before = lastOf(options.journal);
     this.#lookIn(0);
   }
@@ -161,18 +184,18 @@ export class Looks implements AgentListener {
   #seen({ since, began, change: known }: Begun, look: Look, kinds: ReadonlySet<NodeEvent["kind"]>): void {
     const { journal, historian, looked } = this.options;
     const at = Date.now();
-    this.#unkept = { at, snapshot: look.snapshot };
-    const wait = Math.max(0, this.#keptUpTo - KEPT_AT_ONCE * this.times.keepMs - performance.now());
-    if (wait === 0) this.#keep();
-    else this.#keeping ??= setTimeout(() => this.#keep(), wait);
     const before = this.#before;
+    const change = historian.lastChange;
+    const isByOther = before !== undefined && !before.byOther && change !== undefined;
+    const by = isByOther && change !== before.change ? { by: change.by } : {};
+    const changed =
+      before === undefined ? undefined : wayOutEvent(at, before.verdicts, look.verdicts, { kinds, ...by });
+    this.#unkept = { at, snapshot: look.snapshot };
+    this.#keepSoon(changed !== undefined);
     this.#before = { at: since, verdicts: look.verdicts, byOther: false, change: known };
     journal?.noteLast("verdicts", at, look.verdicts);
     looked(look, since, began);
     if (before === undefined) return this.#tellFirst(at, look.verdicts);
-    const change = historian.lastChange;
-    const by = !before.byOther && change !== undefined && change !== before.change ? { by: change.by } : {};
-    const changed = wayOutEvent(at, before.verdicts, look.verdicts, { kinds, ...by });
     if (changed === undefined) return;
     this.#record(before.byOther ? { ...changed, text: `${whileDown(before.at)}: ${changed.text}` } : changed);
   }
@@ -204,13 +227,20 @@ export class Looks implements AgentListener {
     );
   }
 
-  #keep(): void {
+  #keepSoon(isChange: boolean): void {
+    if (isChange && this.#changesKept.waitMs === 0) return this.#keep(this.#changesKept);
+    const wait = this.#kept.waitMs;
+    if (wait === 0) this.#keep();
+    else this.#keeping ??= setTimeout(() => this.#keep(), wait);
+  }
+
+  #keep(allowance = this.#kept): void {
     clearTimeout(this.#keeping);
     this.#keeping = undefined;
     if (this.#unkept === undefined) return;
     this.options.journal?.keepCut(this.#unkept.at, this.#unkept.snapshot);
     this.#unkept = undefined;
-    this.#keptUpTo = Math.max(this.#keptUpTo, performance.now()) + this.times.keepMs;
+    allowance.use();
   }
 
   /** Told when it changes, not at every look. */

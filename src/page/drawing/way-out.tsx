@@ -2,10 +2,10 @@
 import type { JSX } from "preact";
 import type { NodePicture } from "../../agent/picture/picture.ts";
 import { choosePod } from "../state/keys.ts";
-import { picture } from "../state/looking.ts";
+import { isOfMoment, picture } from "../state/looking.ts";
 import { moment } from "../state/address-bar.ts";
 import { Checklist } from "./checklist.tsx";
-import { Command, counted, Mark, Trouble, Waiting } from "./parts.tsx";
+import { clock, Command, counted, Mark, Trouble, Waiting } from "./parts.tsx";
 import { NodePictureView } from "./picture.tsx";
 import { Pods } from "./pods.tsx";
 import { TimeBar } from "./time-bar.tsx";
@@ -19,18 +19,48 @@ export function WayOut(): JSX.Element {
         asking && <Waiting what="Looking at the node" />
       ) : (
         <>
-          <Verdict picture={value} />
-          <section class="panel stage" aria-label="The node">
+          {isOfMoment.value ? (
+            <Verdict picture={value} />
+          ) : (
+            <NotYet moment={moment.value} isKnown={trouble === undefined} />
+          )}
+          <section
+            class={`panel stage ${isOfMoment.value ? "" : "of-another-moment"}`}
+            aria-label="The node"
+            aria-busy={!isOfMoment.value}
+          >
             <NodePictureView picture={value} />
             <TimeBar />
           </section>
-          <div class="columns">
+          <div class={`columns ${isOfMoment.value ? "" : "of-another-moment"}`}>
             <Pods picture={value} />
             <Checklist picture={value} />
           </div>
         </>
       )}
     </>
+  );
+}
+
+/** In the place of the verdict, while what is drawn is of another moment. */
+function NotYet({
+  moment: at,
+  isKnown,
+}: {
+  readonly moment: string | undefined;
+  readonly isKnown: boolean;
+}): JSX.Element {
+  const then = at === undefined ? "is now" : `was at ${clock(at)}`;
+  return (
+    <section class="verdict unknown" aria-labelledby="verdict-title">
+      <Mark sign="unknown" />
+      <div>
+        <h1 id="verdict-title" aria-live="polite">
+          {isKnown ? `Reading how the node ${then}` : `How the node ${then} is not known`}
+        </h1>
+        <p class="quiet">Below is another moment.</p>
+      </div>
+    </section>
   );
 }
 

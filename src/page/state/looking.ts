@@ -34,6 +34,15 @@ export const picture = new Keeper<NodePicture>();
 export const checklist = new Keeper<Diagnosis>();
 export const flows = new Keeper<readonly FlowRecord[]>();
 
+/** The moment of which a picture is; undefined: the present. */
+const momentOfPicture = new WeakMap<NodePicture, string | undefined>();
+
+/** Whether what is drawn is of the moment that is looked at: until another one's is there, the last is still drawn. */
+export const isOfMoment = computed(() => {
+  const { value } = picture.state.value;
+  return value !== undefined && momentOfPicture.get(value) === moment.value;
+});
+
 export const isLab = computed(() => agent.state.value.value?.lab === true);
 export const destination = computed(() => agent.state.value.value?.destination ?? "");
 export const pods = computed(() => picture.state.value.value?.pods ?? []);
@@ -125,9 +134,12 @@ async function takeLook(): Promise<void> {
 
 async function drawn(at: string | undefined, age: string | undefined): Promise<void> {
   const before = picture.state.peek().value;
-  await picture.ask(async (signal) =>
-    likeBefore(before, await ask<NodePicture>("/v1/picture", { parameters: { at, age }, signal })),
-  );
+  await picture.ask(async (signal) => {
+    const asked = await ask<NodePicture>("/v1/picture", { parameters: { at, age }, signal });
+    const value = likeBefore(before, asked);
+    momentOfPicture.set(value, at);
+    return value;
+  });
 }
 
 const askFlows = (): Promise<void> =>
