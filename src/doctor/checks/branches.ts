@@ -1,20 +1,30 @@
 /** A rule chooses by chance (one of a Service's endpoints), and some of its choices lead nowhere. */
 import { endText } from "../../address/ip.ts";
-import { finding, type CheckContext } from "../check.ts";
+import { CheckContext, finding } from "../check.ts";
 import type { Finding } from "../finding.ts";
 import type { Prediction } from "../predict/path.ts";
 import type { PathBranch } from "../predict/predict.ts";
 import { stopText } from "../stop-text.ts";
 import { targetText } from "../wording.ts";
+import { unroutedNetwork } from "./pod-network.ts";
 import { askForEndpoints, serviceOf } from "./service.ts";
 
 export function failingBranches(context: CheckContext): Finding[] {
   const { branches, path } = { ...context.predicted, path: context.path };
-  const failing = branches.filter((one) => one.path.stops.length > 0);
+  const failing = branches.filter((one) => whyFailing(context, one) !== undefined);
   if (failing.length === 0 || failing.length === branches.length) return [];
   const ends = new Set(branches.map((one) => endOf(one.path)));
   if (ends.size > 1) return [endpoints(context, failing, ends.size)];
-  return path.stops.length > 0 ? [] : failing.slice(0, 1).map((one) => share(context, one));
+  const stopped = failing.filter((one) => one.path.stops.length > 0);
+  return path.stops.length > 0 ? [] : stopped.slice(0, 1).map((one) => share(context, one));
+}
+
+/** What stops the branch, or that its end is a pod of another node to which no route leads. */
+function whyFailing(context: CheckContext, { path }: PathBranch): string | undefined {
+  const [stop] = path.stops;
+  if (stop !== undefined) return stopText(stop);
+  const { snapshot, pod, target, predicted } = context;
+  return unroutedNetwork(new CheckContext(snapshot, pod, target, { ...predicted, path }))[0]?.text;
 }
 
 /** Where it was led, at last: its answer comes back to the pod, from whichever it was. */
@@ -27,8 +37,9 @@ function endOf({ steps, target }: Prediction): string {
   return endText(destination, destinationPort === 0 ? undefined : destinationPort);
 }
 
-function endpoints({ pod, target, path }: CheckContext, failing: readonly PathBranch[], of: number): Finding {
-  const reasons = new Map(failing.map((one) => [endOf(one.path), stopText(one.path.stops[0]!)]));
+function endpoints(context: CheckContext, failing: readonly PathBranch[], of: number): Finding {
+  const { pod, target, path } = context;
+  const reasons = new Map(failing.map((one) => [endOf(one.path), whyFailing(context, one)]));
   const service = failing
     .flatMap(({ by }) => by.map(({ at }) => serviceOf(at)))
     .find((name) => name !== undefined);
@@ -39,7 +50,7 @@ function endpoints({ pod, target, path }: CheckContext, failing: readonly PathBr
     owner: service === undefined ? "the rules named" : "kube-proxy, for the Service",
     evidence: failing.map((one) => ({
       source: one.by.at(-1)?.about ?? "by chance",
-      value: `${endOf(one.path)}: ${stopText(one.path.stops[0]!)}`,
+      value: `${endOf(one.path)}: ${whyFailing(context, one)}`,
     })),
     consequence: `a share of the connections (${percent(failing)}) fails, the others work`,
     advice: [

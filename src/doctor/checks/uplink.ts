@@ -169,10 +169,11 @@ export function inwardRoute(context: CheckContext, when: "certain" | "silent"): 
   ];
 }
 
-/** By its own routes it gives a packet for there to this node once more. */
+/** By its own routes it gives a packet for there to this node once more, or it has none (that were read). */
 function sendsBack({ state }: PodState, destination: string, node: NodeView): boolean {
   const way = state === undefined ? undefined : preparedNamespace(state).view.fib.predict({ destination });
-  return way?.kind === "route" && way.gateway !== undefined && node.fib.isLocal(way.gateway);
+  if (way?.kind !== "route") return true;
+  return way.gateway !== undefined && node.fib.isLocal(way.gateway);
 }
 
 /** Every link of the pod's is a veth whose other end is on this node. */
