@@ -235,7 +235,9 @@ function answerOf(context: CheckContext, stopping: readonly Finding[], certain: 
   const [first] = stopping;
   if (first !== undefined) {
     const more = stopping.length === 1 ? "" : ` (and ${stopping.length - 1} more, below)`;
-    return `${pod} cannot reach ${where} because ${first.text}${more}`;
+    return first.share === undefined
+      ? `${pod} cannot reach ${where} because ${first.text}${more}`
+      : `${pod} reaches ${where} with some connections and not with others: ${first.text}${more}`;
   }
   if (!certain) return `whether ${pod} reaches ${where} cannot be told from here`;
   const redirected = redirectionText(context);

@@ -60,7 +60,7 @@ testWith(["root", "ip", "nft"])("servers of a Service in IPVS are followed to th
   expect(healthy.path.left).toMatch(/^203\.0\.113\.5:\d+ → 198\.51\.100\.8[01]:6443$/);
 
   const half = look(open, OUTSIDE + NOWHERE);
-  expect(half.healthy).toBe(true);
+  expect(half.healthy).toBe(false);
   expect(half.findings.map((one): string => one.code)).toEqual(["branch-fails"]);
   expect(half.findings[0]!.text).toContain("192.0.2.9");
 

@@ -23,8 +23,8 @@ export const FILTER = {
   "branch-fails": {
     step: "filter",
     title: "a rule chooses by chance, and one of its choices leads nowhere",
-    severity: "warning",
-    stopsTraffic: false,
+    severity: "error",
+    stopsTraffic: true,
     dependsOn: [],
     about:
       "kube-proxy spreads a Service's connections over its endpoints by chance. One that is gone, or to which the node has no way, makes its share of the connections fail.",

@@ -53,6 +53,7 @@ function endpoints(context: CheckContext, failing: readonly PathBranch[], of: nu
       value: `${endOf(one.path)}: ${whyFailing(context, one)}`,
     })),
     consequence: `a share of the connections (${percent(failing)}) fails, the others work`,
+    share: shareOf(failing),
     advice: [
       service === undefined
         ? "repair the path to that endpoint, or remove it at its owner (an endpoint that is gone)"
@@ -66,7 +67,7 @@ function endpoints(context: CheckContext, failing: readonly PathBranch[], of: nu
 function share({ pod, target }: CheckContext, one: PathBranch): Finding {
   const why = stopText(one.path.stops[0]!);
   const about = one.by.at(-1)?.about ?? "chance";
-  return finding("branch-fails", {
+  const found = finding("branch-fails", {
     text: `some of ${pod.name}'s connections to ${targetText(target)} fail (${percent([one])}): those that ${about} chooses stop: ${why}`,
     owner: "the rules named",
     evidence: [{ source: about, value: why }],
@@ -74,9 +75,14 @@ function share({ pod, target }: CheckContext, one: PathBranch): Finding {
     advice: ["repair that path, or remove the rule at its owner"],
     confidence: "likely",
   });
+  // Chance is asked for each packet, and what is lost is sent again: it costs time.
+  return { ...found, severity: "warning", stopsTraffic: false };
 }
 
 function percent(branches: readonly PathBranch[]): string {
-  const sum = branches.reduce((all, one) => all + one.share, 0);
-  return `${Math.round(sum * 100)} %`;
+  return `${Math.round(shareOf(branches) * 100)} %`;
+}
+
+function shareOf(branches: readonly PathBranch[]): number {
+  return branches.reduce((all, one) => all + one.share, 0);
 }
