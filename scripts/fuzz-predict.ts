@@ -14,7 +14,7 @@ const sums = { rulesets: 0, compared: 0, delivered: 0, unsure: 0 };
 const MOST_UNFINISHED = 50;
 let unfinished = 0;
 
-type Outcome = "agrees" | "disagrees" | "unfinished";
+type Outcome = "agrees" | "disagrees" | "unfinished" | "failed";
 
 async function round(seed: number, rulesets: number): Promise<Outcome> {
   const child = Bun.spawn([process.execPath, test, "test/doctor/predict-kernel.test.ts"], {
@@ -42,12 +42,16 @@ async function round(seed: number, rulesets: number): Promise<Outcome> {
   }
   if (exitCode === 0) return "agrees";
   console.log(out + errors);
-  return "disagrees";
+  return /^seed \d+: /m.test(out) ? "disagrees" : "failed";
 }
 
 let seed = first;
 let last: Outcome = "agrees";
-while (last !== "disagrees" && sums.rulesets < wanted && unfinished < MOST_UNFINISHED) {
+while (
+  (last === "agrees" || last === "unfinished") &&
+  sums.rulesets < wanted &&
+  unfinished < MOST_UNFINISHED
+) {
   last = await round(seed, Math.min(ROUND, wanted - sums.rulesets));
   if (last === "unfinished") unfinished++;
   else seed += ROUND * 10;
@@ -56,6 +60,7 @@ while (last !== "disagrees" && sums.rulesets < wanted && unfinished < MOST_UNFIN
   );
 }
 if (last === "disagrees") console.log("the prediction and the kernel disagree: see above");
+if (last === "failed") console.log("a round failed, and not by a disagreement: see above");
 if (unfinished >= MOST_UNFINISHED)
   console.log("too many rounds did not come to their end: the machine is too busy");
 process.exit(last === "agrees" ? 0 : 1);
