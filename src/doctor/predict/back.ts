@@ -101,7 +101,7 @@ function leavesBy(route: Walk["node"]["view"]["state"]["routes"][number], link: 
 /** Notes when conntrack does not find the flow of an answer that has to be translated back. False: it ends here. */
 function isRecognized(walk: Walk, machine: Machine, link: Link): boolean {
   const { nodeFlow } = walk;
-  if (nodeFlow === undefined || nodeFlow.bindings.length === 0 || machine.flow === nodeFlow) return true;
+  if (nodeFlow === undefined || !nodeFlow.isTranslated || machine.flow === nodeFlow) return true;
   unrecognized(walk, machine, link, nodeFlow);
   // Where only the destination was translated the answer still finds the pod, which asked another host.
   return nodeFlow.binding("source") === undefined;

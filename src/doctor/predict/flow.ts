@@ -80,6 +80,11 @@ export class Flow {
     return tuple;
   }
 
+  /** Whether it leaves with other addresses or ports than it came with: a rule may bind a packet to what it has already. */
+  get isTranslated(): boolean {
+    return (this.status & (IPS.SRC_NAT | IPS.DST_NAT)) !== 0;
+  }
+
   binding(manip: Binding["manip"]): Binding | undefined {
     return this.bindings.find((binding) => binding.manip === manip);
   }

@@ -212,7 +212,7 @@ function trackAnswer(machine: Machine): void {
   }
   // Its own reverse is the tuple of the flow that was not found: in one zone there is no room for both. The kernel looks
   // for it where its reverse would stand, and compares by the zone of the direction that it finds there.
-  const taken = answered?.bindings.length === 0 ? zoneIn(answered.zone, "original") : undefined;
+  const taken = answered?.isTranslated === false ? zoneIn(answered.zone, "original") : undefined;
   machine.clashes = (["original", "reply"] as const).every((way) => zoneIn(machine.zone, way) === taken);
   machine.flow = newFlow(machine);
   machine.packet = { ...packet, state: "new", reply: false };

@@ -188,9 +188,9 @@ export class NatMaps implements Disposable {
   }
 }
 
-/** Nanoseconds of CLOCK_MONOTONIC, by which the programs tell the time. */
+/** Whole nanoseconds of CLOCK_MONOTONIC, by which the programs tell the time. */
 export function programClock(): number {
-  return clockUs(1) * 1000;
+  return Math.round(clockUs(1) * 1000);
 }
 
 /** All that has a name of its own; what flows move from has the one that it had. */
