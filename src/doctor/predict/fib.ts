@@ -110,7 +110,15 @@ export class Fib {
     const predicted = this.predict(request);
     // Of several next hops the kernel's answer names one, and another packet takes another.
     if (predicted.kind === "route" && predicted.hops !== undefined) return predicted;
-    // The kernel was asked by addresses: where rules or routes look at ports, users or TOS as well, it answered about another flow.
+    if (!this.#wasAskedAbout(request, predicted)) return predicted;
+    return this.#recorded(request, predicted) ?? predicted;
+  }
+
+  /**
+   * The kernel was asked by addresses: where rules or routes look at ports, users or TOS as well, it answered about another
+   * flow.
+   */
+  #wasAskedAbout(request: RouteRequest, predicted: RouteResult): boolean {
     const { destination, source, iif, mark } = request;
     const asked = this.predict(
       present({
@@ -122,12 +130,15 @@ export class Fib {
         protocol: ipFamily(destination) === 4 ? IP_PROTOCOL.udp : undefined,
       }),
     );
-    if (asked.rule !== predicted.rule || asked.route !== predicted.route) return predicted;
-    return this.#recorded(request, predicted) ?? predicted;
+    return asked.rule === predicted.rule && asked.route === predicted.route;
   }
 
-  /** The next hop of a multipath route that the kernel named for these addresses; undefined when it was not asked. */
-  recordedHop(request: RecordedQuery): Pick<NextHop, "interface" | "gateway"> | undefined {
+  /** The next hop of a multipath route that the kernel named for this flow; undefined when it was not asked about it. */
+  recordedHop(
+    request: RouteRequest,
+    predicted: RouteResult,
+  ): Pick<NextHop, "interface" | "gateway"> | undefined {
+    if (!this.#wasAskedAbout(request, predicted)) return undefined;
     const answer = this.#answerTo(request);
     return answer?.reachable === true ? answer.route : undefined;
   }

@@ -116,7 +116,7 @@ export class Walk {
       // By addresses alone (policy 0) the kernel sends every packet of these two the same way, and has named it.
       const named =
         place === "node" && route.family === 4 && (sysctl("net.ipv4.fib_multipath_hash_policy") ?? 0) === 0
-          ? fib.recordedHop(request)
+          ? fib.recordedHop(request, result)
           : undefined;
       const taken = hops.findIndex(
         (hop) => hop.interface === named?.interface && hop.gateway === named?.gateway,
