@@ -126,6 +126,8 @@ export function answerTo(packet: Packet): Packet {
     tcpFlags: arrived.protocol === "tcp" ? TCP_FLAG.syn | TCP_FLAG.ack : 0,
     icmpType: icmp ? ECHO_REPLY[arrived.family] : 0,
     ttl: FIRST_TTL,
+    // A socket answers with its own; an echo comes back as it went (icmp_reply, icmpv6_echo_reply).
+    dscp: icmp ? arrived.dscp : 0,
     mark: 0,
     iif: undefined,
     oif: undefined,
