@@ -17,16 +17,19 @@ let unfinished = 0;
 type Outcome = "agrees" | "disagrees" | "unfinished" | "failed";
 
 async function round(seed: number, rulesets: number): Promise<Outcome> {
-  const child = Bun.spawn([process.execPath, test, "test/doctor/predict-kernel.test.ts"], {
-    env: {
-      ...process.env,
-      WAYOUT_FUZZ_SEED: String(seed),
-      WAYOUT_FUZZ_CASES: String(rulesets),
-      WAYOUT_FUZZ_PACKETS: String(PACKETS),
+  const child = Bun.spawn(
+    [process.execPath, test, "test/doctor/predict-kernel.test.ts", "-t", "random rulesets"],
+    {
+      env: {
+        ...process.env,
+        WAYOUT_FUZZ_SEED: String(seed),
+        WAYOUT_FUZZ_CASES: String(rulesets),
+        WAYOUT_FUZZ_PACKETS: String(PACKETS),
+      },
+      stdout: "pipe",
+      stderr: "pipe",
     },
-    stdout: "pipe",
-    stderr: "pipe",
-  });
+  );
   const [out, errors] = await Promise.all([
     new Response(child.stdout).text(),
     new Response(child.stderr).text(),

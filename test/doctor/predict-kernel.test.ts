@@ -40,7 +40,7 @@ testWith(["root", "nft", "iptables", "ipset", "ip"])(
     expect(differences.map(({ seed, packet, way }) => `${seed} ${packet} ${way}`)).toEqual([]);
     expect(cases).toBe(CASES);
     // Rulesets that drop everything, or predictions that never commit themselves, would prove nothing.
-    expect(delivered).toBeGreaterThan(compared / 4);
+    expect(delivered).toBeGreaterThan(compared / 8);
     expect(unsure).toBeLessThan(compared / 10);
   },
   { timeout: 3_600_000 },

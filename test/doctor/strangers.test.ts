@@ -239,6 +239,28 @@ const SITUATIONS: readonly Situation[] = [
     fix: /sysctl -w net\.ipv6\.conf\.net1\.hop_limit=64$/,
   },
   {
+    name: "a second default route stands before the one whose link is translated",
+    healthy(world) {
+      node(world, "nft delete table inet wayout");
+      nft(
+        world,
+        `table ip site { chain post { type nat hook postrouting priority 100; ip saddr ${PLAN.podNetworkIpv4} oifname "up0" masquerade; }; }`,
+      );
+      deadEnd(world, "wwan0", "192.0.2.77/24");
+      node(world, "ip route change default via 203.0.113.1 dev up0");
+      node(world, "ip route add default via 192.0.2.1 dev wwan0 metric 700");
+    },
+    fault(world) {
+      node(world, "ip route del default via 203.0.113.1 dev up0");
+      node(world, "ip route add default via 203.0.113.1 dev up0 metric 800");
+    },
+    code: "nat-mismatch",
+    says: /condition “oifname "up0"” does not hold: it is wwan0/,
+    evidence: /behind it: default via 203\.0\.113\.1 dev up0 metric 800/,
+    fix: /wayout nat apply/,
+    advice: /if the pods are to leave by up0: “default via 192\.0\.2\.1 dev wwan0 metric 700” stands before/,
+  },
+  {
     name: "a masquerade by a mark that another rule overwrites",
     needs: ["iptables"],
     healthy(world) {

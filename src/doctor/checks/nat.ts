@@ -14,6 +14,7 @@ import {
   ruleEvidence,
 } from "../check.ts";
 import type { Evidence, Finding } from "../finding.ts";
+import { hopsOf, routeText } from "../predict/fib.ts";
 import type { Stop } from "../predict/path.ts";
 import { masqueradeAddress } from "../predict/nat.ts";
 import { onLinkPrefix } from "../predict/on-link.ts";
@@ -148,14 +149,51 @@ function nearMiss(
     });
   }
   const instead = miss.actual === undefined ? "" : `: it is ${miss.actual}`;
+  const behind = routeBehind(context, miss.condition);
   return finding("nat-mismatch", {
     text: `“${best.text}” would translate, but its condition “${miss.condition}” does not hold${instead}`,
     owner,
-    evidence: [...evidence, { source: "the condition that fails", value: `${miss.condition}${instead}` }],
+    evidence: [
+      ...evidence,
+      { source: "the condition that fails", value: `${miss.condition}${instead}` },
+      ...(behind === undefined
+        ? []
+        : [
+            { source: `ip route get ${context.path.routed!.destination}`, value: behind.chosen },
+            { source: "behind it", value: behind.other },
+          ]),
+    ],
     consequence,
     fix: natFix(context),
+    ...(behind === undefined
+      ? {}
+      : {
+          advice: [
+            `or, if the pods are to leave by ${behind.link}: “${behind.chosen}” stands before “${behind.other}”, and must be deleted, or given a higher metric, by the program that made it`,
+          ],
+        }),
     confidence: "likely",
   });
+}
+
+/** A route to the same network by the link that a rule's condition names, which the chosen one stands before. */
+function routeBehind(
+  { node, routedFlow }: CheckContext,
+  condition: string,
+): { readonly link: string; readonly chosen: string; readonly other: string } | undefined {
+  const { view } = node;
+  const way = routedFlow === undefined ? undefined : view.fib.predict(routedFlow);
+  if (way?.kind !== "route" || way.route === undefined) return undefined;
+  const { route, link } = way;
+  const { routes, links } = view.state;
+  for (const other of routes) {
+    const named = view.linkAt(hopsOf(other)[0]?.interface)?.name;
+    if (other === route || named === undefined || named === link.name) continue;
+    if (other.family !== route.family || other.table !== route.table) continue;
+    if (other.destination !== route.destination || !condition.split(/[\s"]+/).includes(named)) continue;
+    return { link: named, chosen: routeText(route, links), other: routeText(other, links) };
+  }
+  return undefined;
 }
 
 /** Two programs use the same bits of the mark, or one sets all of them where it means its own. */
