@@ -301,7 +301,7 @@ describe("damaged and closed state", () => {
     const scene = sceneOf(conf);
     // The directory itself, the lock, the list of used addresses, this address.
     for (let files = 1; files <= 5; files++) {
-      const small = `mkdir -p /run/wayout && mount -t tmpfs -o nr_inodes=${files} tmpfs /run/wayout && exec "$0"`;
+      const small = `mkdir -p /run/wayout && mount -t tmpfs -o nr_inodes=${files},mode=755 tmpfs /run/wayout && exec "$0"`;
       refuses(scene, 5, /ENOSPC/, through(["unshare", "-m", "sh", "-c", small]));
     }
     must(call(scene.node, "ADD", conf, scene.pod));

@@ -80,7 +80,7 @@ withPrograms("a /run without a block left: an ADD needs no more than names there
   const conf = bridgeNetwork();
   const pod = freshPod();
   const crowded = (command: string) => {
-    const world = `mount -t tmpfs -o size=64k t /run/wayout; cat /dev/zero >/run/wayout/filler 2>/dev/null; exec ${pluginFile()}`;
+    const world = `mount -t tmpfs -o size=64k,mode=755 t /run/wayout; cat /dev/zero >/run/wayout/filler 2>/dev/null; exec ${pluginFile()}`;
     return run(node, ["unshare", "-m", "sh", "-c", world], JSON.stringify(conf), environmentOf(command, pod));
   };
   ask(undefined, ["mkdir", "-p", "/run/wayout"]);
