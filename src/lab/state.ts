@@ -24,7 +24,7 @@ const identity = v.object({ pid: v.number(), start: v.number() });
 
 const schema = v.object({
   version: v.literal(1),
-  /** `building` in a file that stays means that a run was killed half-way. */
+  /** `building`, or being taken down: in a file that stays it means that a run was killed half-way. */
   phase: v.picklist(["building", "up"]),
   /** Namespaces this lab has made, or was about to make. */
   namespaces: v.array(v.string()),

@@ -136,6 +136,7 @@ export function labDown(): Promise<boolean> {
 }
 
 function takeDown(state: LabState): void {
+  if (state.phase === "up") noteHalfMade(state);
   if (state.servers !== undefined) endProcess(state.servers, LAB_PROCESSES.internet);
   removeNamespaces(state.namespaces);
   for (const path of state.made.toReversed()) {
@@ -144,6 +145,15 @@ function takeDown(state: LabState): void {
     else removeIfEmpty(path);
   }
   forgetState();
+}
+
+/** A run that dies now has left a lab that is none, however long a process that was killed may still be seen. */
+function noteHalfMade(state: LabState): void {
+  try {
+    writeState({ ...state, phase: "building" });
+  } catch {
+    // No room under /run must not keep a lab up.
+  }
 }
 
 /** The world of a lab that is up. @throws WayoutError lab-down, lab-half-made */
