@@ -219,16 +219,22 @@ function count(directory: string): number {
   }
 }
 
-/** Figures whose mean of the last third is above that of the one before it by more than they may grow. */
+/**
+ * Figures of which the last third has more than the one before it by more than they may grow: on the mean, and of memory
+ * the least, for the engine collects when it likes, and what stays behind is what would be lost.
+ */
 function growth(all: readonly Sample[]): string[] {
   const third = Math.floor(all.length / 3);
   if (third === 0) return [];
   const kept = all.slice(-2 * third);
-  const mean = (part: readonly Sample[], figure: keyof Sample): number =>
-    part.reduce((sum, one) => sum + one[figure], 0) / part.length;
+  const held = (part: readonly Sample[], figure: keyof Sample): number => {
+    const values = part.map((one) => one[figure]);
+    if (figure === "rssMb") return Math.min(...values);
+    return values.reduce((sum, value) => sum + value, 0) / values.length;
+  };
   const figures = (Object.keys(kept[0] ?? {}) as (keyof Sample)[]).filter((figure) => figure !== "flows");
   return figures.flatMap((figure) => {
-    const more = mean(kept.slice(-third), figure) - mean(kept.slice(0, third), figure);
+    const more = held(kept.slice(-third), figure) - held(kept.slice(0, third), figure);
     const allowed = figure in MAY_GROW ? MAY_GROW[figure as keyof typeof MAY_GROW] : 1;
     return more > allowed ? [`${figure} by ${more.toFixed(1)}`] : [];
   });
