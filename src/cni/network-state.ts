@@ -59,7 +59,9 @@ export function hasNoPorts({ up, flags }: LinkState): boolean {
 
 /** Host ends of this network that are in no bridge: when theirs is deleted the kernel lets them go. */
 export function unjoined(network: string, node: LinkRtnetlink): LinkState[] {
-  return linksOf(network, node).filter(({ master }) => master === undefined);
+  return node
+    .linkStatesSeen()
+    .filter(({ alias, master }) => master === undefined && isLabelOf(network, alias));
 }
 
 /** Pods whose bridge was deleted get it back as soon as it is there again. */

@@ -4,6 +4,7 @@ import type { NetworkNamespace } from "../namespace.ts";
 import type { AttributeTable } from "../../linux/netlink/attributes.ts";
 import { NetlinkConnection } from "../netlink/connection.ts";
 import {
+  decodeAt,
   request,
   type Message,
   type MessageSpec,
@@ -51,6 +52,12 @@ import { namespaceIdRequest, NETNSA_NSID_NOT_ASSIGNED, RTM_NEWNSID } from "../..
 /** What the kernel says when a thing to be deleted or read is not there. */
 export const ABSENT: ReadonlySet<string> = new Set(["ENODEV", "ENOENT", "ESRCH", "EADDRNOTAVAIL"]);
 
+const ATTEMPTS_TO_SEE = 3;
+
+function askForStates(): Request {
+  return request(RTM_GETLINK, "reading the links", {}, { extMask: RTEXT_FILTER_SKIP_STATS });
+}
+
 /**
  * Every method is synchronous and throws NetlinkError with the kernel's own words. An interface is an index;
  * `linkState(name)` finds it. Rtnetlink is this and all the rest; a plugin call makes do without.
@@ -76,8 +83,23 @@ export class LinkRtnetlink implements Disposable {
 
   /** Of every link. */
   linkStates(): LinkState[] {
-    const ask = request(RTM_GETLINK, "reading the links", {}, { extMask: RTEXT_FILTER_SKIP_STATS });
-    return this.connection.dump(ask, RTM_NEWLINK_STATE).map(linkStateOf);
+    return this.connection.dump(askForStates(), RTM_NEWLINK_STATE).map(linkStateOf);
+  }
+
+  /**
+   * The same where it is no reason to fail that links come and go faster than they can be read: a link that stays is seen in
+   * one of a few attempts, and one that comes or goes meanwhile may be among them.
+   */
+  linkStatesSeen(): LinkState[] {
+    const seen = new Map<number, LinkState>();
+    for (let attempt = 0; attempt < ATTEMPTS_TO_SEE; attempt++) {
+      const interrupted = this.connection.dumpEach(askForStates(), (wire, start, end) => {
+        const state = linkStateOf(decodeAt(RTM_NEWLINK_STATE, wire, start, end));
+        seen.set(state.index, state);
+      });
+      if (!interrupted) break;
+    }
+    return [...seen.values()];
   }
 
   /** undefined when there is no such link. */
