@@ -21,6 +21,7 @@ import { attachmentProblems } from "./inspect.ts";
 import type { AttachmentNode } from "./node.ts";
 import { outsideOf, type Outside } from "../ways-out/outside.ts";
 import { natIntentOf } from "./translation.ts";
+import { givenUpBecause, podRoute } from "../pods/pod-socket.ts";
 import { hasDefaultRoute, planAttachment } from "./plan.ts";
 import type { Problem } from "../ways-out/problem.ts";
 import type { AttachmentRecord, NetworkRecord, NodeRecord } from "./record.ts";
@@ -254,7 +255,7 @@ function checkPod(
   if (twin !== undefined) {
     refuse("attached-already", `the same namespace is attached under the name ${twin.label}`);
   }
-  using inside = Rtnetlink.open(pod);
+  using inside = podRoute(pod);
   const name = request.interfaceName ?? "eth0";
   const taken = inside.link(name);
   if (taken !== undefined) {
@@ -265,11 +266,26 @@ function checkPod(
       "Choose another name: --interface wayout0",
     );
   }
-  if (hasDefaultRoute(inside, 4)) {
+  if (leadsOut(inside, refuse)) {
     refuse(
       "has-way-out",
       "the namespace has a default route already, which would stay in force",
       `Look at it with: ${commandIn(pathOfLabel(request.namespace), command`ip route`) ?? "ip route"}`,
+    );
+  }
+}
+
+/** Whoever lives there may have filled it: then nobody knows what a default route of ours would stand beside. */
+function leadsOut(inside: Rtnetlink, refuse: (code: string, said: string, todo: string) => never): boolean {
+  try {
+    return hasDefaultRoute(inside, 4);
+  } catch (error) {
+    const why = givenUpBecause(error);
+    if (why === undefined) throw error;
+    return refuse(
+      "pod-not-read",
+      `whether the namespace has a default route cannot be told: ${why}`,
+      "Take its routes away, or choose another namespace.",
     );
   }
 }

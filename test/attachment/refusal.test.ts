@@ -87,6 +87,16 @@ describe("refused, and nothing changed:", () => {
       ["ip", "-n", routed, "-batch", "-"],
       "address add 192.0.2.2/24 dev wan0\nlink set wan0 up\nroute add default via 192.0.2.1",
     );
+    const crowded = namespaceCalled(freshName("crowded"));
+    const routes = Array.from(
+      { length: 100_000 },
+      (_, number) => `100.${number >> 16}.${(number >> 8) & 255}.${number & 255}`,
+    );
+    ask(
+      undefined,
+      ["ip", "-n", crowded, "-batch", "-"],
+      ["link set lo up", ...routes.map((address) => `route add ${address} dev lo`)].join("\n"),
+    );
     writeFileSync(`/run/netns/${twin}`, "");
     await expectRefusals(node, [
       { args: ["attach", "nosuch"], code: "unknown-namespace", says: /there are .*\n.*--create/ },
@@ -104,6 +114,7 @@ describe("refused, and nothing changed:", () => {
         says: /has an interface eth0 already.*\n.*--interface/,
       },
       { args: ["attach", routed], code: "has-way-out", says: /default route already/ },
+      { args: ["attach", crowded], code: "pod-not-read", says: /more than 4 MiB.*\n.*another namespace/ },
     ]);
     rmSync(`/run/netns/${twin}`);
     await wayoutJson(node, "attach", busy, "--interface", "wan0");
