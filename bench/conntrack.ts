@@ -8,6 +8,7 @@ import { NLM_F_DUMP, NLMSG_DONE, request, writeMessage } from "../src/linux/netl
 import { NETLINK_NETFILTER, openTransport } from "../src/kernel/netlink/transport.ts";
 import { Writer } from "../src/linux/netlink/wire.ts";
 import { writeSysctl } from "../src/kernel/sysctl.ts";
+import { AF_INET, SOCK_DGRAM } from "../src/linux/socket.ts";
 import type { Benchmark, Measurement, Side } from "./benchmark.ts";
 import { BINARY, buildBinary } from "./binary.ts";
 
@@ -54,8 +55,6 @@ export function fillTable(): number {
   return table.statistics().entries;
 }
 
-const AF_INET = 2;
-const SOCK_DGRAM = 2;
 /** Destination ports used of one address before the next address is taken. */
 const PORTS = 60_000;
 const FIRST_PORT = 1000;

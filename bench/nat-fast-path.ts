@@ -16,6 +16,8 @@ import { TurnThread } from "../src/kernel/netlink/turn-thread.ts";
 import { Nftables } from "../src/kernel/nftables/nftables.ts";
 import { addTable, destroyTable } from "../src/linux/nftables/commands.ts";
 import { NFNLGRP_NFTABLES } from "../src/linux/nftables/messages.ts";
+import { socketAddress } from "../src/kernel/inet-socket.ts";
+import { AF_INET, SOCK_DGRAM } from "../src/linux/socket.ts";
 import { masqueradeIntent } from "../src/nat/intent.ts";
 import { ask } from "../test/support/witness.ts";
 import type { Benchmark, Measurement, Side } from "./benchmark.ts";
@@ -23,8 +25,6 @@ import type { Benchmark, Measurement, Side } from "./benchmark.ts";
 const PACKETS = 20_000;
 const QUESTIONS = 2_000;
 const ROUNDS = 15;
-const AF_INET = 2;
-const SOCK_DGRAM = 2;
 /** Of 64 bytes with its headers of IP and UDP. */
 const PAYLOAD = new Uint8Array(36);
 const PORT = 7;
@@ -103,8 +103,15 @@ class Way {
     this.#uplinks = look.uplinks.map(({ index }) => index);
   }
 
-  #renew(): void {
-    this.#fast?.lease.grant(this.#fast.lease.turn, this.#uplinks);
+  /** Begins a sample; what it returns ends it. @throws Error there, where the packets did not go the short way */
+  #sample(packets: number): () => void {
+    const fast = this.#fast;
+    if (fast === undefined) return () => {};
+    fast.lease.grant(fast.lease.turn, this.#uplinks);
+    const before = this.#counted();
+    return () => {
+      if (this.#counted() - before < packets * 0.9) throw new Error("they did not go the short way");
+    };
   }
 
   #counted(): number {
@@ -114,15 +121,10 @@ class Way {
 
   /** A sample is PACKETS datagrams of one flow. */
   datagrams(): Side {
-    const address = new Uint8Array(16);
-    const view = new DataView(address.buffer);
-    view.setUint16(0, AF_INET, true);
-    view.setUint16(2, PORT, false);
-    address.set([203, 0, 113, 1], 4);
+    const address = socketAddress({ address: "203.0.113.1", port: PORT });
     // Somebody takes them: refusals would be half of the work.
     const sink = this.#outside.run(() => libc.socket(AF_INET, SOCK_DGRAM, 0));
-    const own = address.slice();
-    libc.bind(sink, own);
+    libc.bind(sink, address);
     const socket = this.#client.run(() => libc.socket(AF_INET, SOCK_DGRAM, 0));
     this.#sockets.push(sink, socket);
     this.#begin();
@@ -130,13 +132,11 @@ class Way {
     return {
       name: this.name,
       run: () => {
-        this.#renew();
-        const before = this.#fast === undefined ? 0 : this.#counted();
+        const end = this.#sample(PACKETS);
         const start = libc.clockUs(CLOCK_THREAD_CPUTIME_ID);
         for (let count = 0; count < PACKETS; count++) libc.sendto(socket, PAYLOAD, address);
         const took = (libc.clockUs(CLOCK_THREAD_CPUTIME_ID) - start) / 1e3;
-        if (this.#fast !== undefined && this.#counted() - before < PACKETS * 0.9)
-          throw new Error("they did not go the short way");
+        end();
         return took;
       },
     };
@@ -172,8 +172,7 @@ class Way {
     return {
       name: this.name,
       run: async () => {
-        this.#renew();
-        const before = this.#fast === undefined ? 0 : this.#counted();
+        const end = this.#sample(QUESTIONS);
         left = QUESTIONS;
         const { promise, resolve } = Promise.withResolvers<void>();
         answered = resolve;
@@ -181,8 +180,7 @@ class Way {
         socket.write(byte);
         await promise;
         const took = (Bun.nanoseconds() - start) / 1e6;
-        if (this.#fast !== undefined && this.#counted() - before < QUESTIONS * 0.9)
-          throw new Error("they did not go the short way");
+        end();
         return took;
       },
     };

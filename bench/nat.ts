@@ -12,6 +12,7 @@ import { masqueradeIntent, type NatIntent } from "../src/nat/intent.ts";
 import { EbpfNat } from "../src/nat/backends/ebpf/ebpf.ts";
 import { NftablesNat } from "../src/nat/backends/nftables/nftables.ts";
 import { TABLE } from "../src/nat/backends/nftables/names.ts";
+import { AF_INET, SOCK_DGRAM } from "../src/linux/socket.ts";
 import { ask } from "../test/support/witness.ts";
 import type { Benchmark, Measurement, Samples, Side } from "./benchmark.ts";
 
@@ -22,8 +23,6 @@ const CLIENT = "10.9.0.2";
 const PODS = 5000;
 
 const PAYLOAD = Uint8Array.of(0);
-const AF_INET = 2;
-const SOCK_DGRAM = 2;
 
 let namespaces = 0;
 

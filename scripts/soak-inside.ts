@@ -232,7 +232,7 @@ function growth(all: readonly Sample[]): string[] {
     if (figure === "rssMb") return Math.min(...values);
     return values.reduce((sum, value) => sum + value, 0) / values.length;
   };
-  const figures = (Object.keys(kept[0] ?? {}) as (keyof Sample)[]).filter((figure) => figure !== "flows");
+  const figures = (Object.keys(kept[0]!) as (keyof Sample)[]).filter((figure) => figure !== "flows");
   return figures.flatMap((figure) => {
     const more = held(kept.slice(-third), figure) - held(kept.slice(0, third), figure);
     const allowed = figure in MAY_GROW ? MAY_GROW[figure as keyof typeof MAY_GROW] : 1;

@@ -37,7 +37,7 @@ function because(obstacle: string): Outcome {
 
 /** Set up when it is first wanted, and taken down when it is not any more. */
 class Standing {
-  #thread: TurnThread | undefined;
+  readonly #thread: TurnThread;
   /** With what it was found clear: until another turn, or for LOOK_EVERY_MS. */
   #found: { readonly turn: bigint; readonly at: number; readonly look: FastPathLook } | undefined;
 
@@ -65,13 +65,12 @@ class Standing {
 
   /** Grants it, if it may be. Returns why not; undefined while nothing can be said yet. */
   keep(): Outcome | undefined {
-    if (this.#thread?.counts !== true) return undefined;
+    if (!this.#thread.counts) return undefined;
     const { lease } = this.path;
     const found = this.#found;
     if (found === undefined || found.turn !== lease.turn || performance.now() - found.at > LOOK_EVERY_MS) {
       const turn = lease.turn;
-      const look = this.path.isCurrent ? lookAtFastPath(this.node, this.path.intents) : undefined;
-      if (look === undefined) return NO_PROGRAMS;
+      const look = lookAtFastPath(this.node, this.path.intents);
       if (look.obstacles.length === 0) this.path.attach(look);
       this.#found = { turn, at: performance.now(), look };
     }
@@ -97,7 +96,7 @@ class Standing {
   async close(): Promise<void> {
     this.path.lease.revoke();
     // The thread counts in memory that goes with the path.
-    await this.#thread?.close();
+    await this.#thread.close();
     this.path[Symbol.dispose]();
   }
 }

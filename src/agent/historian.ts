@@ -3,7 +3,7 @@ import { ADMISSION_DOORS } from "../admission/doors.ts";
 import { monotonicMs } from "../kernel/calls.ts";
 import { isOwnProgram } from "../kernel/own-programs.ts";
 import type { AgentListener } from "./agent.ts";
-import { CAUSE_MS, Causes } from "./recent-changes.ts";
+import { CAUSE_MS, RecentChanges } from "./recent-changes.ts";
 import { culpritOf, culpritText, NO_WITNESSES, type Witnesses } from "./culprit.ts";
 import type { Culprit, Journal, JournalEvent } from "./journal/journal.ts";
 import type { NetworkNote, NetworkNotes } from "./network-notes.ts";
@@ -43,7 +43,7 @@ export class Historian implements AgentListener, Disposable {
   /** What the agent put back, and when (monotonicMs): that it is there again is no news. */
   readonly #repaired = new Map<string, number>();
 
-  readonly #causes: Causes;
+  readonly #changes: RecentChanges;
 
   /**
    * @param own the agent's own process, whose transactions are its repairs
@@ -57,19 +57,19 @@ export class Historian implements AgentListener, Disposable {
     private readonly own: number = process.pid,
     private readonly witnesses: Witnesses & { readonly inode?: number } = NO_WITNESSES,
   ) {
-    this.#causes = new Causes(witnesses, witnesses.inode ?? 0, own);
+    this.#changes = new RecentChanges(witnesses, witnesses.inode ?? 0, own);
   }
 
   readonly event = (event: NodeEvent): void => {
     if (event.kind === "network") {
       for (const one of event.changes) {
-        this.#causes.hear(one);
-        this.#note("network", this.notes.of(one), () => this.#causes.ofChange(one));
+        this.#changes.hear(one);
+        this.#note("network", this.notes.of(one), () => this.#changes.ofChange(one));
       }
     }
     if (event.kind === "setting") {
       for (const one of event.turned)
-        this.#note("setting", this.notes.setting(one), (object) => this.#causes.ofSetting(object));
+        this.#note("setting", this.notes.setting(one), (object) => this.#changes.ofSetting(object));
     }
     if (event.kind === "sysctl") this.#sysctl(event);
     if (event.kind === "legacy") this.#legacyRules();
@@ -116,7 +116,7 @@ export class Historian implements AgentListener, Disposable {
       const repaired = this.#repaired.get(object);
       if (there && repaired !== undefined && moment - repaired <= CAUSE_MS) continue;
       const by = culprit(object);
-      if (by !== undefined) this.#causes.note(object, by);
+      if (by !== undefined) this.#changes.note(object, by);
       this.record(present({ at, kind, object, text, by }));
       changed = true;
     }
@@ -125,7 +125,7 @@ export class Historian implements AgentListener, Disposable {
 
   #sysctl({ name, before, value }: Extract<NodeEvent, { kind: "sysctl" }>): void {
     const text = `${name} is ${value} now; it was ${before}`;
-    const by = this.#causes.ofSetting(name);
+    const by = this.#changes.ofSetting(name);
     this.record(present({ at: this.now(), kind: "setting", object: name, text, by }));
   }
 
@@ -165,7 +165,7 @@ export class Historian implements AgentListener, Disposable {
     for (const { step, object, found } of repairs) {
       const event: JournalEvent = { at, kind: "repair", object, text: found };
       this.#repaired.set(object, moment);
-      const known = OF_RULES.has(step) ? undefined : this.#causes.of(object);
+      const known = OF_RULES.has(step) ? undefined : this.#changes.of(object);
       if (!OF_RULES.has(step)) this.record(known === undefined ? event : { ...event, by: known }, step);
       else if (cause !== undefined) this.record({ ...event, by: cause }, step);
       else if (this.#waiting.push({ event, step }) === 1) setTimeout(() => this.#settle(undefined), WORD_MS);

@@ -18,7 +18,7 @@ const SAME_SETTING: Readonly<Record<string, string>> = {
   "net.ipv4.conf.all.forwarding": "net.ipv4.ip_forward",
 };
 
-export class Causes {
+export class RecentChanges {
   readonly #by = new Map<string, { readonly at: number; readonly by: Culprit }>();
   #writes: SettingWrite[] = [];
 

@@ -28,7 +28,7 @@ import { Journal } from "./journal/journal.ts";
 import type { AgentLog } from "./log.ts";
 import { LOOKER } from "./look/name.ts";
 import { Looks } from "./look/looks.ts";
-import { PageDoor } from "./page/sign-in.ts";
+import { PageSignIn } from "./page/sign-in.ts";
 import { PAINTER } from "./picture/name.ts";
 import { Pictures } from "./picture/pictures.ts";
 import { pageFiles } from "./page/files.ts";
@@ -74,7 +74,7 @@ export class AgentService {
   readonly #table: TableHistory;
   /** Only for who looks at it: the page. */
   readonly #ports: PortHistory | undefined;
-  readonly #door: PageDoor | undefined;
+  readonly #door: PageSignIn | undefined;
   readonly #processes: ProcessWatch | undefined;
   readonly #cluster: ClusterNetwork | undefined;
   #policy: PolicySource | undefined;
@@ -106,7 +106,7 @@ export class AgentService {
     const { node, log, listen } = options;
     // What only needs reading comes first: nothing is to be undone when it fails.
     const token = listen === undefined ? "" : readToken(options.tokenPath);
-    this.#door = files === undefined ? undefined : new PageDoor(files, token);
+    this.#door = files === undefined ? undefined : new PageSignIn(files, token);
     this.#table = new TableHistory(node);
     this.#journal = openJournal(options.journal, log);
     this.#feed = new EventFeed(this.#journal);

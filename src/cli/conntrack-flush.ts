@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import { WayoutError } from "../error.ts";
-import { deleteBesideKernel, isBesideKernel, scanBesideKernel } from "../flows/program-flows.ts";
+import { deleteProgramFlows, isProgramFlow, scanProgramFlows } from "../flows/program-flows.ts";
 import { FlowPrinter } from "../flows/flow-printer.ts";
 import { flowRecord } from "../flows/flow-record.ts";
 import type { ConntrackEntry } from "../linux/conntrack/entry.ts";
@@ -43,14 +43,14 @@ async function flush(options: FlushOptions): Promise<void> {
     if (options.json !== true && chosen.length <= SHOWN_LINES) printer.print(scan);
   };
   opened.table.scan(choose, filter.kernel);
-  scanBesideKernel(opened.namespace, choose);
+  scanProgramFlows(opened.namespace, choose);
   printer.flush();
   if (chosen.length > SHOWN_LINES && options.json !== true) note(`… and ${chosen.length - SHOWN_LINES} more`);
   let deleted = 0;
   for (let at = 0; at < chosen.length && options.dryRun !== true; at += BATCH_ENTRIES) {
     const batch = chosen.slice(at, at + BATCH_ENTRIES);
-    deleted += opened.table.deleteEntries(batch.filter((entry) => !isBesideKernel(entry)));
-    deleted += deleteBesideKernel(opened.namespace, batch.filter(isBesideKernel));
+    deleted += opened.table.deleteEntries(batch.filter((entry) => !isProgramFlow(entry)));
+    deleted += deleteProgramFlows(opened.namespace, batch.filter(isProgramFlow));
   }
   if (options.json === true) {
     const flows = chosen.map((entry) => flowRecord(entry, pods));

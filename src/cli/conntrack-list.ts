@@ -1,6 +1,6 @@
 import { note } from "./output.ts";
 import { Command, Option } from "commander";
-import { scanBesideKernel } from "../flows/program-flows.ts";
+import { scanProgramFlows } from "../flows/program-flows.ts";
 import type { NetworkNamespace } from "../kernel/namespace.ts";
 import { Rtnetlink } from "../kernel/route/rtnetlink.ts";
 import type { EntryScan } from "../linux/conntrack/scan.ts";
@@ -76,7 +76,7 @@ async function list(options: ListOptions): Promise<void> {
     return ++matched < enough;
   };
   scanTable(opened, filter.kernel, add, enough);
-  const beside = matched < enough ? scanBesideKernel(opened.namespace, add) : 0;
+  const beside = matched < enough ? scanProgramFlows(opened.namespace, add) : 0;
   theOutput().end();
   if (asJson) return;
   await sayMore(opened, matched, { limit, offset }, filter.takesAll, beside);

@@ -7,7 +7,7 @@ import {
   type ExplainedCounter,
   type FlowSummary,
 } from "../flows/flow-statistics.ts";
-import { scanBesideKernel } from "../flows/program-flows.ts";
+import { scanProgramFlows } from "../flows/program-flows.ts";
 import type { ConntrackStatistics } from "../kernel/conntrack/conntrack.ts";
 import { countOf, portsOf } from "./conntrack-options.ts";
 import { accountingHint, emptyTableHint, openTable, podReader, scanTable } from "./conntrack-table.ts";
@@ -50,7 +50,7 @@ async function stats(options: StatsOptions): Promise<void> {
   const tally = new FlowTally({ expected: statistics.entries, destinations: options.destinations });
   const readPods = await podReader(true);
   scanTable(opened, {}, (scan) => tally.add(scan));
-  scanBesideKernel(opened.namespace, (scan) => tally.add(scan));
+  scanProgramFlows(opened.namespace, (scan) => tally.add(scan));
   const summary = tally.summary(readPods(), top, ports);
   const counters = explainCounters(statistics);
   if (options.json === true) {

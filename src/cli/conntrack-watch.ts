@@ -1,7 +1,7 @@
 import { note } from "./output.ts";
 import { jsonText } from "../text/json.ts";
 import { Command } from "commander";
-import { BesideWatch } from "../flows/program-flow-watch.ts";
+import { ProgramFlowWatch } from "../flows/program-flow-watch.ts";
 import { FlowPrinter } from "../flows/flow-printer.ts";
 import { flowRecord } from "../flows/flow-record.ts";
 import { FlowWatch, type FlowWatcher } from "../flows/flow-watch.ts";
@@ -70,7 +70,13 @@ async function watch(options: WatchOptions): Promise<void> {
   );
   const out =
     options.json === true ? new JsonWatcher(shown, limit, pods) : new TextWatcher(shown, limit, pods);
-  const watch = new FlowWatch(events, opened.table, filter, out, new BesideWatch(opened.namespace, filter));
+  const watch = new FlowWatch(
+    events,
+    opened.table,
+    filter,
+    out,
+    new ProgramFlowWatch(opened.namespace, filter),
+  );
   // Which flows have events at all is decided when they begin (nf_ct_ecache_ext_add).
   const silent = readSysctl(opened.namespace, "net.netfilter.nf_conntrack_events") === "2";
   if (options.json === true) {

@@ -9,7 +9,7 @@ import type { AddressManagement } from "./address-management.ts";
 import { answering } from "./answer.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
-import { entrances } from "./entry-interfaces.ts";
+import { entryInterfaces } from "./entry-interfaces.ts";
 import { hostVethName, labelOf } from "../naming/names.ts";
 import { lockNetwork } from "./network-lock.ts";
 import { ensureNat } from "./network-nat.ts";
@@ -86,7 +86,7 @@ async function attach(
   const holder = gateway ?? bridge;
   const { network, nat } = configuration;
   const subnets = subnetsOf(ipam, plan);
-  const from = entrances(configuration, holder, node);
+  const from = entryInterfaces(configuration, holder, node);
   await ensureNat({ network, ...nat, subnets, from }, namespace);
   const addresses = plan.ips.map(({ address }) => addressOf(address));
   if (addresses.length > 0)

@@ -10,7 +10,7 @@ import type { AddressManagement } from "./address-management.ts";
 import { answering } from "./answer.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
-import { entrances } from "./entry-interfaces.ts";
+import { entryInterfaces } from "./entry-interfaces.ts";
 import { checkFailed } from "./failure.ts";
 import { MacSpoofing } from "./mac-spoofing.ts";
 import { natDrifts } from "./network-nat.ts";
@@ -49,7 +49,7 @@ async function check(context: CniContext): Promise<void> {
   if (holder !== undefined) {
     const subnets = [...(ipam?.subnets ?? []), ...plan.ips.map(({ address }) => subnetOf(address))];
     const { network, nat } = configuration;
-    const from = entrances(configuration, holder, context.node);
+    const from = entryInterfaces(configuration, holder, context.node);
     const wanted = { network, ...nat, subnets: [...new Set(subnets)], from };
     problems.push(...forwardingProblems(plan.forwarded, holder));
     problems.push(...natProblems(await natDrifts(wanted, context.namespace)));

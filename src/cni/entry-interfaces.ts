@@ -9,7 +9,7 @@ import type { NetworkConfiguration } from "./configuration.ts";
  * there. Empty when it is not known: where the node is no gateway, another interface may lead the pods out.
  * @param holder the interface that has, or would have, the gateway's addresses
  */
-export function entrances(
+export function entryInterfaces(
   { isGateway, nat }: Pick<NetworkConfiguration, "isGateway" | "nat">,
   holder: LinkState,
   node: LinkRtnetlink,

@@ -6,7 +6,7 @@ import { WayoutError } from "../error.ts";
 import { monotonicMs } from "../kernel/calls.ts";
 import { takeNatLock } from "../nat/lock.ts";
 import type { CniContext } from "./context.ts";
-import { entrances } from "./entry-interfaces.ts";
+import { entryInterfaces } from "./entry-interfaces.ts";
 import { lockNetwork } from "./network-lock.ts";
 import { ensureNat, isNatRemoved } from "./network-nat.ts";
 import { ensureForwarding, ensureGatewaySide, linksOf, type EnsuredNetwork } from "./network-state.ts";
@@ -27,7 +27,7 @@ export async function putBack(context: CniContext, state: EnsuredNetwork): Promi
     using _rules = takeNatLock(namespace, doing, Math.max(0, TIMEOUT_MS - (monotonicMs() - began)));
     const { bridge, gateway } = ensureGatewaySide(node, configuration, plan, []);
     const holder = gateway ?? bridge;
-    const from = entrances(configuration, holder, node);
+    const from = entryInterfaces(configuration, holder, node);
     if (!isNatRemoved(network, namespace)) await ensureNat({ network, ...nat, subnets, from }, namespace);
     await ensureForwarding(plan.forwarded, holder);
   } catch (error) {

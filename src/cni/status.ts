@@ -28,7 +28,7 @@ import type { AddressManagement } from "./address-management.ts";
 import { answering } from "./answer.ts";
 import { readConfiguration, type NetworkConfiguration } from "./configuration.ts";
 import type { CniContext } from "./context.ts";
-import { entrances } from "./entry-interfaces.ts";
+import { entryInterfaces } from "./entry-interfaces.ts";
 import { requireNotes } from "./network-lock.ts";
 import { natDrifts, rememberedSubnets, requireBackend } from "./network-nat.ts";
 import { hasNoPorts, unjoined, type EnsuredNetwork } from "./network-state.ts";
@@ -151,7 +151,7 @@ function expectedState(
 function natOf({ node }: CniContext, state: EnsuredNetwork, holder: LinkState): NetworkWants {
   const { configuration, subnets } = state;
   const { network, nat } = configuration;
-  return { network, ...nat, subnets, from: entrances(configuration, holder, node) };
+  return { network, ...nat, subnets, from: entryInterfaces(configuration, holder, node) };
 }
 
 /** The interface that has, or should have, the gateways' addresses; undefined where it is missing. */

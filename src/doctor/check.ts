@@ -12,7 +12,7 @@ import type { Change } from "./remedy/change.ts";
 import type { Decision } from "./predict/decision.ts";
 import type { Evidence, Finding, Fix } from "./finding.ts";
 import type { Repair, RepairPlace } from "./remedy/repair.ts";
-import type { RouteRequest } from "./predict/fib.ts";
+import type { RouteRequest, RouteResult } from "./predict/fib.ts";
 import { transportOf } from "./predict/packet.ts";
 import type { Prediction, Stop, StopKind, Target } from "./predict/path.ts";
 import type { PredictedPath } from "./predict/predict.ts";
@@ -72,6 +72,12 @@ export class CheckContext {
     if (routed === undefined || inLink === undefined) return undefined;
     const { source, destination, mark } = routed;
     return { source, destination, mark, ...transportOf(routed), iif: inLink.name };
+  }
+
+  /** Where the node's rules and tables send it, by their own word; undefined where it did not get so far. */
+  get routedWay(): RouteResult | undefined {
+    const flow = this.routedFlow;
+    return flow === undefined ? undefined : this.node.view.fib.predict(flow);
   }
 
   /** The stops of one kind, in the order in which the packet meets them. */

@@ -221,8 +221,6 @@ function unanswered(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
 
 /** Nothing with a name was found, and yet no answer came: the finding is what was seen. */
 function seen(diagnosis: Diagnosis, probe: SeenStop): Diagnosis {
-  const branch = branchTaken(diagnosis, probe);
-  if (branch !== undefined) return suspected(diagnosis, probe, branch, []);
   const ruled = diagnosis.suspicions.find((one) => isOfRule(one, probe));
   if (ruled !== undefined) return suspected(diagnosis, probe, ruled, []);
   const [suspicion, ...others] = diagnosis.suspicions.filter((one) => couldExplain(one, probe));
@@ -261,16 +259,6 @@ function isOfRule({ code, evidence }: Finding, { code: seenCode, rule }: SeenSto
   // The kernel does not say which rule of iptables-legacy it was.
   if (rule === undefined) return evidence.some(({ source }) => /^ip6?tables-legacy /.test(source));
   return evidence.some(({ source }) => source === rule);
-}
-
-/** Chance led it to an end that is known to lead nowhere: another packet may find another one. */
-function branchTaken({ findings, target }: Diagnosis, probe: SeenStop): Finding | undefined {
-  const end = wentTo(probe, targetText(target));
-  return findings.find(
-    ({ code, evidence }) =>
-      code === "branch-fails" &&
-      evidence.some(({ value }) => end !== undefined && value.startsWith(`${end}: `)),
-  );
 }
 
 /** Another destination than the one asked for, where the packet was captured on its way there. */

@@ -1,7 +1,7 @@
 import type { Conntrack } from "../kernel/conntrack/conntrack.ts";
 import type { ConntrackEventKind, ConntrackEvents } from "../kernel/conntrack/events.ts";
 import type { EntryScan } from "../linux/conntrack/scan.ts";
-import type { BesideWatch } from "./program-flow-watch.ts";
+import type { ProgramFlowWatch } from "./program-flow-watch.ts";
 import type { CompiledFilter } from "./flow-filter.ts";
 
 /** Events taken in one go before what was said about them goes out. */
@@ -45,7 +45,7 @@ export class FlowWatch {
     readonly filter: CompiledFilter,
     readonly watcher: FlowWatcher,
     /** Of those that stand in no table of the kernel. */
-    readonly beside?: BesideWatch,
+    readonly beside?: ProgramFlowWatch,
   ) {
     this.#dropped = events.dropped();
     this.#look((scan) => this.#known.set(scan.key, watcher.remember(scan)));

@@ -7,7 +7,7 @@ import type { NetworkNamespace } from "../kernel/namespace.ts";
 import type { ConntrackEventKind } from "../kernel/conntrack/events.ts";
 import { EntryScan } from "../linux/conntrack/scan.ts";
 import { Wire } from "../linux/netlink/wire.ts";
-import { scanBesideKernel } from "./program-flows.ts";
+import { scanProgramFlows } from "./program-flows.ts";
 import type { CompiledFilter } from "./flow-filter.ts";
 
 const SHORTEST_PAUSE_MS = 200;
@@ -22,7 +22,7 @@ interface Known {
   readonly condition: string;
 }
 
-export class BesideWatch {
+export class ProgramFlowWatch {
   readonly #known = new Map<number, Known>();
   #next = 0;
 
@@ -56,7 +56,7 @@ export class BesideWatch {
       count++;
       told(kind, scan);
     };
-    scanBesideKernel(this.namespace, (scan) => {
+    scanProgramFlows(this.namespace, (scan) => {
       const { key } = scan;
       seen.add(key);
       const known = this.#known.get(key);

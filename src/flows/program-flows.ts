@@ -12,7 +12,7 @@ import { connectionsAtLinks, endConnectionsAtLinks } from "../nat/backends/at-li
  * many there are.
  * @param namespace the calling thread's when undefined
  */
-export function scanBesideKernel(
+export function scanProgramFlows(
   namespace: NetworkNamespace | undefined,
   visitor: (scan: EntryScan) => unknown,
 ): number {
@@ -28,12 +28,12 @@ export function scanBesideKernel(
 }
 
 /** Which of these entries are such connections. */
-export function isBesideKernel({ status }: ConntrackEntry): boolean {
+export function isProgramFlow({ status }: ConntrackEntry): boolean {
   return (status & BY_PROGRAMS) !== 0;
 }
 
 /** Forgets exactly these, as Conntrack.deleteEntries does the kernel's. Returns how many. */
-export function deleteBesideKernel(
+export function deleteProgramFlows(
   namespace: NetworkNamespace | undefined,
   entries: readonly ConntrackEntry[],
 ): number {

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import type { Caller } from "../../src/agent/api/access.ts";
 import { refusal } from "../../src/agent/api/access.ts";
-import { PageDoor } from "../../src/agent/page/sign-in.ts";
+import { PageSignIn } from "../../src/agent/page/sign-in.ts";
 import { pageFiles } from "../../src/agent/page/files.ts";
 
 const FILES = { "/": { type: "text/html", text: "<!doctype html>" } };
@@ -14,12 +14,12 @@ const own: Caller = {
   fetchSite: "same-origin",
 };
 
-function door(secret = "secret"): { readonly door: PageDoor; readonly passes: (ms: number) => void } {
+function door(secret = "secret"): { readonly door: PageSignIn; readonly passes: (ms: number) => void } {
   let now = 1_000_000;
-  return { door: new PageDoor(FILES, secret, () => now), passes: (ms) => void (now += ms) };
+  return { door: new PageSignIn(FILES, secret, () => now), passes: (ms) => void (now += ms) };
 }
 
-function enter(at: PageDoor, code: string, caller = own): Promise<Response> {
+function enter(at: PageSignIn, code: string, caller = own): Promise<Response> {
   return at.answer(new Request("http://a/session", { method: "POST", body: code }), "/session", caller);
 }
 
@@ -80,7 +80,7 @@ test("the cookie counts for our own page alone: a browser sends it along for eve
 
 test("a guest's page holds what it shows first, and nobody else's does", async () => {
   const files = { "/": { type: "text/html", text: "<!doctype html><body></body>" } };
-  const at = new PageDoor(files, "secret", () => 1_000_000);
+  const at = new PageSignIn(files, "secret", () => 1_000_000);
   const hostile = { pod: "</script><script>alert(1)</script><!--" };
   at.first = () => JSON.stringify(hostile);
   const cookie = (await cookieOf(await enter(at, at.code())))!;
@@ -111,7 +111,7 @@ test("the page is small, and asks for nothing from elsewhere", async () => {
   const files = await pageFiles();
   const packed = Object.values(files).map(({ text }) => Bun.gzipSync(text, { level: 9 }).length);
   expect(packed.reduce((sum, one) => sum + one, 0)).toBeLessThanOrEqual(60_000);
-  const policy = (await new PageDoor(files, "s").answer(new Request("http://a/"), "/", own)).headers.get(
+  const policy = (await new PageSignIn(files, "s").answer(new Request("http://a/"), "/", own)).headers.get(
     "content-security-policy",
   );
   expect(policy).toStartWith("default-src 'none';");

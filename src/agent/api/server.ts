@@ -7,7 +7,7 @@ import { makeDirectory } from "../../kernel/file.ts";
 import { placeFailure } from "../../kernel/own-place.ts";
 import { jsonText } from "../../text/json.ts";
 import { VERSION } from "../../version.ts";
-import type { PageDoor } from "../page/sign-in.ts";
+import type { PageSignIn } from "../page/sign-in.ts";
 import { VERSION_HEADER } from "../socket.ts";
 import { refusal, type AccessRules, type Caller } from "./access.ts";
 import { TooBusy } from "./ask-self.ts";
@@ -48,7 +48,7 @@ export interface ServerOptions {
   /** Where HTTP listens; nowhere when absent. */
   readonly listen?: HttpPlace;
   /** Serves the page, and lets people in; none is served when absent. */
-  readonly page?: PageDoor;
+  readonly page?: PageSignIn;
 }
 
 /** Headers of every answer: it is nobody's to frame, to guess at, or to keep. */

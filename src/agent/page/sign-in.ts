@@ -37,7 +37,7 @@ const HEADERS: Readonly<Record<string, string>> = {
   "x-frame-options": "DENY",
 };
 
-export class PageDoor {
+export class PageSignIn {
   readonly #codes = new Map<string, number>();
   readonly #packed = new Map<string, Uint8Array<ArrayBuffer>>();
 

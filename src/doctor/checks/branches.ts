@@ -11,12 +11,19 @@ import { askForEndpoints, serviceOf } from "./service.ts";
 
 export function failingBranches(context: CheckContext): Finding[] {
   const { branches, path } = { ...context.predicted, path: context.path };
-  const failing = branches.filter((one) => whyFailing(context, one) !== undefined);
+  const failing = branches.flatMap((branch): Failing[] => {
+    const why = whyFailing(context, branch);
+    return why === undefined ? [] : [{ ...branch, why }];
+  });
   if (failing.length === 0 || failing.length === branches.length) return [];
   const ends = new Set(branches.map((one) => endOf(one.path)));
   if (ends.size > 1) return [endpoints(context, failing, ends.size)];
   const stopped = failing.filter((one) => one.path.stops.length > 0);
   return path.stops.length > 0 ? [] : stopped.slice(0, 1).map((one) => share(context, one));
+}
+
+interface Failing extends PathBranch {
+  readonly why: string;
 }
 
 /** What stops the branch, or that its end is a pod of another node to which no route leads. */
@@ -37,9 +44,8 @@ function endOf({ steps, target }: Prediction): string {
   return endText(destination, destinationPort === 0 ? undefined : destinationPort);
 }
 
-function endpoints(context: CheckContext, failing: readonly PathBranch[], of: number): Finding {
-  const { pod, target, path } = context;
-  const reasons = new Map(failing.map((one) => [endOf(one.path), whyFailing(context, one)]));
+function endpoints({ pod, target, path }: CheckContext, failing: readonly Failing[], of: number): Finding {
+  const reasons = new Map(failing.map((one) => [endOf(one.path), one.why]));
   const service = failing
     .flatMap(({ by }) => by.map(({ at }) => serviceOf(at)))
     .find((name) => name !== undefined);
@@ -50,7 +56,7 @@ function endpoints(context: CheckContext, failing: readonly PathBranch[], of: nu
     owner: service === undefined ? "the rules named" : "kube-proxy, for the Service",
     evidence: failing.map((one) => ({
       source: one.by.at(-1)?.about ?? "by chance",
-      value: `${endOf(one.path)}: ${whyFailing(context, one)}`,
+      value: `${endOf(one.path)}: ${one.why}`,
     })),
     consequence: `a share of the connections (${percent(failing)}) fails, the others work`,
     share: shareOf(failing),
@@ -64,8 +70,8 @@ function endpoints(context: CheckContext, failing: readonly PathBranch[], of: nu
 }
 
 /** A rule that drops some packets, wherever they go. */
-function share({ pod, target }: CheckContext, one: PathBranch): Finding {
-  const why = stopText(one.path.stops[0]!);
+function share({ pod, target }: CheckContext, one: Failing): Finding {
+  const { why } = one;
   const about = one.by.at(-1)?.about ?? "chance";
   const found = finding("branch-fails", {
     text: `some of ${pod.name}'s connections to ${targetText(target)} fail (${percent([one])}): those that ${about} chooses stop: ${why}`,

@@ -178,11 +178,10 @@ function nearMiss(
 
 /** A route to the same network by the link that a rule's condition names, which the chosen one stands before. */
 function routeBehind(
-  { node, routedFlow }: CheckContext,
+  { node, routedWay: way }: CheckContext,
   condition: string,
 ): { readonly link: string; readonly chosen: string; readonly other: string } | undefined {
   const { view } = node;
-  const way = routedFlow === undefined ? undefined : view.fib.predict(routedFlow);
   if (way?.kind !== "route" || way.route === undefined) return undefined;
   const { route, link } = way;
   const { routes, links } = view.state;

@@ -198,8 +198,7 @@ function networkOf(
   link: Link,
 ): { readonly text: string; readonly own?: string; readonly isWide: boolean } | undefined {
   const { view } = context.node;
-  const flow = context.routedFlow;
-  const way = flow === undefined ? undefined : view.fib.predict(flow);
+  const way = context.routedWay;
   if (way?.kind !== "route" || way.route === undefined || way.gateway !== undefined) return undefined;
   const { route } = way;
   const own = view.state.addresses.find(
@@ -224,7 +223,7 @@ function peerUnresolved(
   state: string,
 ): Finding | undefined {
   const { view } = context.node;
-  const way = context.routedFlow === undefined ? undefined : view.fib.predict(context.routedFlow);
+  const way = context.routedWay;
   if (way?.kind !== "route" || way.hops !== undefined) return undefined;
   const { route } = way;
   if (route === undefined || isDefaultRoute(route)) return undefined;

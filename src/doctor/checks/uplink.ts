@@ -134,8 +134,8 @@ export function inwardRoute(context: CheckContext, when: "certain" | "silent"): 
   const { outLink, inLink, routed } = context.path;
   const { view } = context.node;
   if (outLink === undefined || routed === undefined || outLink.index !== inLink?.index) return [];
-  const way = view.fib.predict(context.routedFlow!);
-  if (way.kind !== "route" || way.gateway === undefined || way.route === undefined) return [];
+  const way = context.routedWay;
+  if (way?.kind !== "route" || way.gateway === undefined || way.route === undefined) return [];
   const text = routeText(way.route, view.state.links);
   const holder = context.snapshot.pods.find(
     (pod) => pod.state?.addresses.some((one) => one.address === way.gateway) === true,

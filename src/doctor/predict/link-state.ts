@@ -46,6 +46,13 @@ export function asksNeighbours(link: Link): boolean {
   return link.layer === "ether" && !link.flags.includes("NOARP");
 }
 
+/** The kernel has asked for its MAC address, and has none. */
+export function isSilent(
+  known: Neighbour | undefined,
+): known is Neighbour & { state: "failed" | "incomplete" } {
+  return known?.state === "failed" || known?.state === "incomplete";
+}
+
 export function neighbourAt(view: NodeView, link: Link, address: string): Neighbour | undefined {
   return view.state.neighbours.find((one) => one.interface === link.index && one.address === address);
 }

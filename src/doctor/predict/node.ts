@@ -7,7 +7,7 @@ import { translateLeaving } from "./at-links.ts";
 import type { Decision } from "./decision.ts";
 import { isDefaultRoute, usesLink } from "./fib.ts";
 import { noRoute, wayText, type Way } from "./in-pod.ts";
-import { asksNeighbours, isLoopback, isWithoutArp, linkDown, neighbourAt } from "./link-state.ts";
+import { asksNeighbours, isLoopback, isSilent, isWithoutArp, linkDown, neighbourAt } from "./link-state.ts";
 import { demand, protect } from "./ipsec.ts";
 import { balance } from "./ipvs.ts";
 import { localEnd } from "./local-end.ts";
@@ -307,7 +307,7 @@ export function failedNeighbour(walk: Walk, link: Link, address: string | undefi
   );
   if (address === undefined || isDropped) return;
   const known = neighbourAt(walk.node.view, link, address);
-  if (known?.state === "failed" || known?.state === "incomplete") {
+  if (isSilent(known)) {
     walk.stop({ kind: "neighbour-failed", place: "node", link, address, state: known.state });
   }
 }

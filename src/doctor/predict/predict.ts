@@ -5,7 +5,7 @@ import type { NextHop, Route } from "../../linux/route/route.ts";
 import type { PodState, Snapshot } from "../../snapshot/snapshot.ts";
 import { walkBack } from "./back.ts";
 import { passesOverSilent } from "./fib.ts";
-import { neighbourAt } from "./link-state.ts";
+import { isSilent, neighbourAt } from "./link-state.ts";
 import { explore, otherAnswer, type Doubt, type Explored, type Oracle } from "./oracle.ts";
 import { walkOut } from "./out.ts";
 import { signature, type Prediction, type Target } from "./path.ts";
@@ -140,19 +140,16 @@ function legOf(
     taken: taken === undefined ? undefined : taken === hop,
     passedOver:
       passesOverSilent(view.state, route) &&
-      isSilent(view, hops[hop]!) &&
-      !hops.every((one) => isSilent(view, one)),
+      leadsToSilent(view, hops[hop]!) &&
+      !hops.every((one) => leadsToSilent(view, one)),
     path: result.prediction,
     certain,
   };
 }
 
-/** The kernel has asked for its MAC address, and has none. */
-function isSilent(view: NodeView, { interface: index, gateway }: NextHop): boolean {
+function leadsToSilent(view: NodeView, { interface: index, gateway }: NextHop): boolean {
   const link = view.linkAt(index);
-  const state =
-    link === undefined || gateway === undefined ? undefined : neighbourAt(view, link, gateway)?.state;
-  return state === "failed" || state === "incomplete";
+  return link !== undefined && gateway !== undefined && isSilent(neighbourAt(view, link, gateway));
 }
 
 interface Followed {

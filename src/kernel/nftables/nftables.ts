@@ -108,19 +108,18 @@ export class Nftables implements Disposable {
    * @throws NetlinkError, SystemError EAGAIN when it never holds still
    */
   ruleset(options: RulesetOptions = {}): Ruleset {
-    for (let attempt = 1; attempt <= READ_ATTEMPTS; attempt++) {
+    return this.#steadily(() => {
       const generation = this.generation();
       const tables = this.#readTables(options);
-      if (tables === undefined) continue;
+      if (tables === undefined) return undefined;
       // One dump that found no table holds still by itself; most pods have none.
-      if (tables.length === 0 || this.generation() === generation) return { generation, tables };
-    }
-    throw restless();
+      return tables.length === 0 || this.generation() === generation ? { generation, tables } : undefined;
+    });
   }
 
   /** Who is asked about packets: base chains and flowtables, without what they say. */
   hooked(): HookedObject[] {
-    for (let attempt = 1; attempt <= READ_ATTEMPTS; attempt++) {
+    return this.#steadily(() => {
       const gathering = new Gathering({});
       const complete =
         this.#dump(NFT_MSG.getTable, NFT_MSG.newTable, 0, {}, (of, attributes) =>
@@ -133,19 +132,21 @@ export class Nftables implements Disposable {
             this.#dump(NFT_MSG.getFlowtable, NFT_MSG.newFlowtable, 0, {}, (of, attributes) =>
               gathering.flowtable(of, attributes),
             )));
-      if (!complete) continue;
-      return [...gathering.tables.values()].flatMap((table) =>
-        table.flags.includes("dormant")
-          ? []
-          : [
-              ...table.chains.flatMap(({ name, base }) =>
-                base === undefined ? [] : [{ name, hook: base.hook }],
-              ),
-              ...table.flowtables.map(({ name, hook }) => ({ name, hook })),
-            ].map((one) => ({ ...one, family: table.family, table: table.name })),
-      );
+      return complete ? [...gathering.tables.values()].flatMap(hookedIn) : undefined;
+    });
+  }
+
+  /** @param read gives undefined when the ruleset changed meanwhile: then it is read again */
+  #steadily<T>(read: () => T | undefined): T {
+    for (let attempt = 1; attempt <= READ_ATTEMPTS; attempt++) {
+      const found = read();
+      if (found !== undefined) return found;
     }
-    throw restless();
+    throw new SystemError(
+      "NFT_MSG_GETRULE",
+      ERRNO.EAGAIN,
+      `the ruleset changed ${READ_ATTEMPTS} times while it was read`,
+    );
   }
 
   /** One table with everything in it; undefined when it is not there. */
@@ -336,12 +337,11 @@ export class Nftables implements Disposable {
   }
 }
 
-function restless(): SystemError {
-  return new SystemError(
-    "NFT_MSG_GETRULE",
-    ERRNO.EAGAIN,
-    `the ruleset changed ${READ_ATTEMPTS} times while it was read`,
-  );
+function hookedIn({ family, name: table, flags, chains, flowtables }: OpenTable): HookedObject[] {
+  if (flags.includes("dormant")) return [];
+  const bases = chains.flatMap(({ name, base }) => (base === undefined ? [] : [{ name, hook: base.hook }]));
+  const offloaded = flowtables.map(({ name, hook }) => ({ name, hook }));
+  return [...bases, ...offloaded].map((one) => ({ ...one, family, table }));
 }
 
 interface OpenChain extends ChainHead {

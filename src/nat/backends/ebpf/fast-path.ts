@@ -3,7 +3,7 @@
  * who is killed takes them along.
  */
 import { closeFile } from "../../../kernel/file.ts";
-import { attachToLink, isGone, type TcxSide } from "../../../kernel/bpf/link.ts";
+import { attachToLink, isGone } from "../../../kernel/bpf/link.ts";
 import { BpfMap } from "../../../kernel/bpf/map.ts";
 import type { NetworkNamespace } from "../../../kernel/namespace.ts";
 import { parseBpfObject } from "../../../linux/bpf/object.ts";
@@ -84,12 +84,11 @@ export class FastPath implements Disposable {
     }
     for (const [key, { which, index, place }] of wanted) {
       if (this.#attached.has(key)) continue;
-      const side: TcxSide = "ingress";
       try {
         const program = this.#programs.fastPath(which);
         this.#attached.set(
           key,
-          this.namespace.run(() => attachToLink(program, index, side, place)),
+          this.namespace.run(() => attachToLink(program, index, "ingress", place)),
         );
       } catch (error) {
         // It went while we were at it.
